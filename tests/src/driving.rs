@@ -8,16 +8,13 @@ use serde_json::{Value, json};
 use crate::apps::install;
 use crate::mosquitto::{Mosquitto, Subscriber};
 use crate::wait::wait_until;
-use crate::{Client, Server, Setup, guests};
+use crate::{Client, Server, Setup, guests, plant};
 
 /// A connector to a broker by which set-points go out and wishes come in, with further keys of its own.
 fn config(broker: &Mosquitto, more: &str) -> String {
-    format!(
-        "[connectors.plant]\nkind = \"mqtt\"\nbroker = \"{}\"\nclient_id = \"ironloom-test\"\n{more}\n\
-         [connectors.plant.topics.\"wishes/{{station}}\"]\npoint = \"site/{{station}}/wish\"\n\
-         [connectors.plant.set_points.\"plant/{{station}}/limit\"]\ntopic = \"stations/{{station}}/limit\"\n",
-        broker.url()
-    )
+    let of_stations = "[connectors.plant.topics.\"wishes/{station}\"]\npoint = \"site/{station}/wish\"\n\
+                       [connectors.plant.set_points.\"plant/{station}/limit\"]\ntopic = \"stations/{station}/limit\"\n";
+    plant::config(&broker.url(), &format!("{more}\n{of_stations}"))
 }
 
 /// 0, or 6 to 32 A; others are lowered. Nobody vouches: 6 A.

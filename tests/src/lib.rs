@@ -17,6 +17,7 @@ pub mod mosquitto;
 pub mod package;
 pub mod pages;
 pub mod peer;
+pub mod plant;
 pub mod python;
 pub mod registries;
 pub mod server;

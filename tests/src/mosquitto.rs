@@ -35,6 +35,16 @@ const PACKAGES: [&str; 8] = [
 
 /// Settings without which mosquitto drops messages for a client that is away or slow.
 pub const LOSSLESS: &str = "max_queued_messages 0\nmax_inflight_messages 0\n";
+/// The same, and each packet is in the broker's log, and whoever comes and goes.
+pub const LOSSLESS_AND_LOGGED: &str = "max_queued_messages 0\nmax_inflight_messages 0\nlog_type all\n";
+
+/// The settings with which mosquitto keeps all that it has in a folder, over its end.
+pub fn lasting(folder: &Path) -> String {
+    format!(
+        "persistence true\npersistence_location {}/\nuser root\nautosave_on_changes true\nautosave_interval 1\n",
+        folder.display()
+    )
+}
 
 /// A broker on a port of loopback. It ends when this goes out of scope.
 #[derive(Debug)]

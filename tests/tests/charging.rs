@@ -12,8 +12,8 @@ use ironloom_tests::apps::install;
 use ironloom_tests::chargers::{self, Told};
 use ironloom_tests::mosquitto::{Mosquitto, Subscriber};
 use ironloom_tests::wait::PATIENCE;
-use ironloom_tests::{Client, Server, Setup, guests, wait_until};
-use serde_json::{Value, json};
+use ironloom_tests::{Server, Setup, driving, guests};
+use serde_json::json;
 
 const ID: &str = "charging";
 
@@ -59,7 +59,7 @@ impl Site {
             bindings,
             more,
         )?;
-        wait_until("the broker", || Ok(connector(server.client())?["state"] == "running"))?;
+        driving::wait_until_connected(server.client())?;
         let chargers = broker.subscribe("stations/#")?;
         Ok(Some(Self { _broker: broker, server, chargers, told: Told::default(), heard: 0 }))
     }
@@ -88,11 +88,6 @@ fn wait_until_quiet(mut is_quiet: impl FnMut() -> Result<bool>) -> Result<()> {
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
-}
-
-fn connector(client: &Client) -> Result<Value> {
-    let list = client.get("/v1/connectors")?.json()?;
-    Ok(list["items"][0]["set_points"].clone())
 }
 
 /// The readings at the beginning of a period, as lines of a push.

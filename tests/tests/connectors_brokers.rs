@@ -6,12 +6,9 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::amqtt::Message;
 use ironloom_tests::apps::install;
-use ironloom_tests::mosquitto::{Mosquitto, Subscriber};
+use ironloom_tests::mosquitto::{LOSSLESS_AND_LOGGED, Mosquitto, Subscriber, lasting};
 use ironloom_tests::{Client, Server, Setup, guests, wait_until};
 use serde_json::{Value, json};
-
-/// Nothing is dropped for somebody who is away; the log has who comes and goes.
-const LOSSLESS: &str = "max_queued_messages 0\nmax_inflight_messages 0\nlog_type all\n";
 
 /// The id of all connectors here: brokers know nothing of each other, and must not be taken for each other.
 const CLIENT: &str = "ironloom-test";
@@ -65,11 +62,8 @@ fn site(name: &str, other: &str, broker: &Mosquitto) -> String {
 fn each_broker_has_its_own_readings_set_points_and_publications() -> Result<()> {
     let kept = tempfile::tempdir()?;
     // Each change is written down at once, so that a kill leaves the subscriptions.
-    let persistence = format!(
-        "{LOSSLESS}persistence true\npersistence_location {}/\nuser root\nautosave_on_changes true\nautosave_interval 1\n",
-        kept.path().display()
-    );
-    let Some(east) = Mosquitto::start(LOSSLESS, "two brokers")? else { return Ok(()) };
+    let persistence = format!("{LOSSLESS_AND_LOGGED}{}", lasting(kept.path()));
+    let Some(east) = Mosquitto::start(LOSSLESS_AND_LOGGED, "two brokers")? else { return Ok(()) };
     let Some(mut west) = Mosquitto::start(&persistence, "two brokers")? else { return Ok(()) };
     let of_east = (east.subscribe("limit/#")?, east.subscribe("outcome/#")?);
     let of_west = (west.subscribe_kept("limit/#", "limits")?, west.subscribe_kept("outcome/#", "outcomes")?);
@@ -202,8 +196,12 @@ fn ensure_all_there(numbers: &[f64], last: u32) -> Result<()> {
 
 #[test]
 fn a_reload_takes_a_connector_to_another_broker_and_nothing_is_lost() -> Result<()> {
-    let Some(first) = Mosquitto::start(LOSSLESS, "another broker by a reload")? else { return Ok(()) };
-    let Some(second) = Mosquitto::start(LOSSLESS, "another broker by a reload")? else { return Ok(()) };
+    let Some(first) = Mosquitto::start(LOSSLESS_AND_LOGGED, "another broker by a reload")? else {
+        return Ok(());
+    };
+    let Some(second) = Mosquitto::start(LOSSLESS_AND_LOGGED, "another broker by a reload")? else {
+        return Ok(());
+    };
     let heard = (first.subscribe("out/#")?, second.subscribe("other/#")?, first.subscribe("limit/#")?);
     let all = Parts { set_points: true, publish: Some("out") };
     let server = Setup::new()?.config(all.config(&first)).start()?;

@@ -4,14 +4,12 @@ use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::amqtt::Message;
 use ironloom_tests::http::percent_encode;
 use ironloom_tests::mosquitto::{LOSSLESS, Mosquitto};
+use ironloom_tests::plant::{self, wait_until_connected};
 use ironloom_tests::{Client, Server, Setup, wait_until};
 use serde_json::{Value, json};
 
 fn config(broker: &Mosquitto, more: &str) -> String {
-    format!(
-        "[connectors.plant]\nkind = \"mqtt\"\nbroker = \"{}\"\nclient_id = \"ironloom-test\"\n{more}",
-        broker.url()
-    )
+    plant::config(&broker.url(), more)
 }
 
 const TOPICS: &str = r#"
@@ -31,10 +29,6 @@ payload = "fields"
 fn connector(client: &Client) -> Result<Value> {
     let list = client.get("/v1/connectors")?.json()?;
     Ok(list["items"][0].clone())
-}
-
-fn wait_until_connected(client: &Client) -> Result<()> {
-    wait_until("the broker", || Ok(connector(client)?["state"] == "running"))
 }
 
 #[test]

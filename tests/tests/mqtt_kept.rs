@@ -2,26 +2,17 @@
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};
-use ironloom_tests::mosquitto::Mosquitto;
+use ironloom_tests::mosquitto::{LOSSLESS_AND_LOGGED, Mosquitto};
+use ironloom_tests::plant::{self, wait_until_connected};
 use ironloom_tests::{Client, Setup, guests, wait_until};
 use serde_json::{Value, json};
 
-/// Nothing is dropped for somebody who is away, and each packet is in the broker's log.
-const LOSSLESS: &str = "max_queued_messages 0\nmax_inflight_messages 0\nlog_type all\n";
-
 fn config(broker: &Mosquitto, more: &str) -> String {
-    format!(
-        "[connectors.plant]\nkind = \"mqtt\"\nbroker = \"{}\"\nclient_id = \"ironloom-test\"\n{more}",
-        broker.url()
-    )
+    plant::config(&broker.url(), more)
 }
 
 fn broker_status(client: &Client) -> Result<Value> {
-    Ok(client.get("/v1/connectors/plant")?.json()?["broker"].clone())
-}
-
-fn wait_until_connected(client: &Client) -> Result<()> {
-    wait_until("the broker", || Ok(client.get("/v1/connectors/plant")?.json()?["state"] == "running"))
+    Ok(plant::status(client)?["broker"].clone())
 }
 
 /// The integers of a point, in the order of the journal.
@@ -38,7 +29,7 @@ fn logged(broker: &Mosquitto, begin: &str) -> Result<usize> {
 #[test]
 fn nothing_waits_for_an_app_that_is_stuck_or_paused() -> Result<()> {
     const MESSAGES: u64 = 5_000;
-    let Some(broker) = Mosquitto::start(LOSSLESS, "apps that are stuck")? else { return Ok(()) };
+    let Some(broker) = Mosquitto::start(LOSSLESS_AND_LOGGED, "apps that are stuck")? else { return Ok(()) };
     let topics = "[connectors.plant.topics.\"all\"]\npoint = \"all/{field}\"\npayload = \"fields\"\n\
                   [connectors.plant.topics.\"number\"]\npoint = \"number\"\ntype = \"integer\"\n";
     let server = Setup::new()?.config(config(&broker, topics)).start_listening()?;
@@ -87,7 +78,7 @@ fn kill_while_messages_come(version: &str) -> Result<()> {
     const MOST: u64 = 40;
     const PART: u64 = 2_000;
     let what = "an MQTT connector that is killed";
-    let Some(broker) = Mosquitto::start(LOSSLESS, what)? else { return Ok(()) };
+    let Some(broker) = Mosquitto::start(LOSSLESS_AND_LOGGED, what)? else { return Ok(()) };
     let topic = "[connectors.plant.topics.\"count/{n}\"]\npoint = \"count/{n}\"\ntype = \"integer\"\n";
     let setup = Setup::new()?.config(config(&broker, &format!("version = \"{version}\"\n{topic}")));
     let mut server = setup.start_listening()?;

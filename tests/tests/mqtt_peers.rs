@@ -8,23 +8,14 @@ use ironloom_tests::amqtt::{Amqtt, Message, anybody};
 use ironloom_tests::certificates::Authority;
 use ironloom_tests::greeting::{Doorkeeper, Greeting};
 use ironloom_tests::mosquitto::Mosquitto;
+use ironloom_tests::plant::{self, wait_until_connected};
 use ironloom_tests::{Client, Setup, wait_until};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const TOPICS: &str = "[connectors.plant.topics.\"q/{n}\"]\npoint = \"q/{n}\"\n";
 
 fn config(url: &str, more: &str) -> String {
-    format!(
-        "[connectors.plant]\nkind = \"mqtt\"\nbroker = \"{url}\"\nclient_id = \"ironloom-test\"\n{more}{TOPICS}"
-    )
-}
-
-fn connector(client: &Client) -> Result<Value> {
-    client.get("/v1/connectors/plant")?.json()
-}
-
-fn wait_until_connected(client: &Client) -> Result<()> {
-    wait_until("the broker", || Ok(connector(client)?["state"] == "running"))
+    plant::config(url, &format!("{more}{TOPICS}"))
 }
 
 fn values(client: &Client) -> Result<Vec<f64>> {
@@ -34,7 +25,7 @@ fn values(client: &Client) -> Result<Vec<f64>> {
 /// Waits until the connector names this as its error.
 fn wait_until_said(client: &Client, part: &str) -> Result<()> {
     wait_until(part, || {
-        Ok(connector(client)?["last_error"].as_str().is_some_and(|error| error.contains(part)))
+        Ok(plant::status(client)?["last_error"].as_str().is_some_and(|error| error.contains(part)))
     })
 }
 
@@ -55,19 +46,19 @@ fn a_broker_of_311_is_spoken_to_in_311_with_all_qualities_of_service() -> Result
     let server = Setup::new()?.config(config(&broker.url(), "")).start_listening()?;
     let client = server.client();
     wait_until_connected(client)?;
-    let status = connector(client)?;
+    let status = plant::status(client)?;
     assert_eq!((&status["broker"]["version"], &status["broker"]["reported"]), (&json!("3.1.1"), &json!({})));
     let messages = [0, 1, 2].map(|qos| Message::new("q/a", qos.to_string()).qos(qos));
     broker.publish(&messages)?;
     broker.publish(&[Message::new("q/a", "hot"), Message::new("q/a", "3")])?;
     wait_until("all of it", || Ok(values(client)? == [0.0, 1.0, 2.0, 3.0]))?;
-    assert_eq!(connector(client)?["dead_letters"], 1);
+    assert_eq!(plant::status(client)?["dead_letters"], 1);
     // It forgets everything, and comes back.
     broker.kill()?;
-    wait_until("the loss", || Ok(connector(client)?["state"] == "waiting"))?;
+    wait_until("the loss", || Ok(plant::status(client)?["state"] == "waiting"))?;
     broker.start_again()?;
     wait_until_connected(client)?;
-    let status = connector(client)?;
+    let status = plant::status(client)?;
     assert_eq!(
         (&status["broker"]["reconnects"], &status["broker"]["session_present"]),
         (&json!(1), &json!(false))
@@ -90,7 +81,7 @@ fn what_comes_while_the_server_is_down_comes_later_in_311_too() -> Result<()> {
     broker.send(&Message::new("q/b", "3"))?;
     let server = setup.start_listening()?;
     wait_until("what came meanwhile", || Ok(values(server.client())? == [1.0, 2.0, 3.0]))?;
-    assert_eq!(connector(server.client())?["broker"]["session_present"], true);
+    assert_eq!(plant::status(server.client())?["broker"]["session_present"], true);
     Ok(())
 }
 
@@ -191,7 +182,7 @@ fn a_client_shows_its_own_certificate_to_a_broker_that_asks_for_one() -> Result<
         let more = with(&own, &own_key).replace("client_id", &format!("version = {version:?}\nclient_id"));
         let server = setup.clone().config(more).start_listening()?;
         wait_until_connected(server.client())?;
-        assert_eq!(connector(server.client())?["broker"]["version"], version);
+        assert_eq!(plant::status(server.client())?["broker"]["version"], version);
         ensure!(server.stop()?.success());
     }
     let without = refused(&setup, &config(&url, &format!("ca = {ca:?}\n")))?;
@@ -245,7 +236,7 @@ fn one_message_at_a_time_brings_all_of_them() -> Result<()> {
     let all: Vec<f64> = (0..200).map(f64::from).collect();
     wait_until("all of them", || Ok(values(client)? == all))?;
     wait_until("the last acknowledgement", || {
-        Ok(connector(client)?["broker"]["messages_acknowledged"] == all.len())
+        Ok(plant::status(client)?["broker"]["messages_acknowledged"] == all.len())
     })?;
     // The broker sends none before it has the acknowledgement of the one before.
     let (sent, answered) = ("Sending PUBLISH to ironloom-test ", "Received PUBACK from ironloom-test ");

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, bail, ensure};
 use ironloom_tests::amqtt::Message;
 use ironloom_tests::apps::install;
-use ironloom_tests::mosquitto::{LOSSLESS, Mosquitto, Subscriber};
+use ironloom_tests::mosquitto::{LOSSLESS, Mosquitto, Subscriber, lasting};
 use ironloom_tests::peer::Peer;
+use ironloom_tests::plant;
 use ironloom_tests::{Client, Setup, guests, wait_until};
 use rumqttc_v4::QoS;
 use serde_json::{Value, json};
@@ -19,10 +20,7 @@ topic = "out/alarms/{code}/{room...}"
 "#;
 
 fn config(broker: &Mosquitto) -> String {
-    format!(
-        "[connectors.plant]\nkind = \"mqtt\"\nbroker = \"{}\"\nclient_id = \"ironloom-test\"\n{PUBLISH}",
-        broker.url()
-    )
+    plant::config(&broker.url(), PUBLISH)
 }
 
 /// Installs the thermometer: a record for each temperature that is higher than all before.
@@ -47,7 +45,7 @@ fn push(client: &Client, room: &str, values: impl IntoIterator<Item = u64>) -> R
 }
 
 fn publishing(client: &Client) -> Result<Value> {
-    Ok(client.get("/v1/connectors/plant")?.json()?["publish"].clone())
+    Ok(plant::status(client)?["publish"].clone())
 }
 
 fn wait_until_published(client: &Client) -> Result<()> {
@@ -166,18 +164,10 @@ fn it_goes_on_where_it_was_although_the_server_is_killed() -> Result<()> {
     Ok(())
 }
 
-/// A broker with these lines in its configuration keeps what it has over its end.
-fn persistence(folder: &std::path::Path) -> String {
-    format!(
-        "{LOSSLESS}persistence true\npersistence_location {}/\nuser root\nautosave_on_changes true\nautosave_interval 1\n",
-        folder.display()
-    )
-}
-
 #[test]
 fn what_is_derived_while_the_broker_is_away_comes_later() -> Result<()> {
     let kept = tempfile::tempdir()?;
-    let persistence = persistence(kept.path());
+    let persistence = format!("{LOSSLESS}{}", lasting(kept.path()));
     let Some(mut broker) = Mosquitto::start(&persistence, "what is published later")? else { return Ok(()) };
     // The broker keeps its session, so that it misses nothing either.
     let subscriber = broker.subscribe_kept("out/attic/record", "listener")?;
@@ -274,7 +264,9 @@ fn each_change_of_an_alarm_while_the_broker_is_away_is_told_later() -> Result<()
     const ROOMS: u32 = 200;
     let kept = tempfile::tempdir()?;
     let what = "alarms that are published later";
-    let Some(mut broker) = Mosquitto::start(&persistence(kept.path()), what)? else { return Ok(()) };
+    let Some(mut broker) = Mosquitto::start(&format!("{LOSSLESS}{}", lasting(kept.path())), what)? else {
+        return Ok(());
+    };
     let subscriber = broker.subscribe_kept("out/alarms/#", "listener")?;
     let server = Setup::new()?.config(config(&broker)).start()?;
     let client = server.client();

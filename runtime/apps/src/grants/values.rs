@@ -38,7 +38,7 @@ impl Allowed {
         });
         match toward {
             Toward::Low => nearest.max_by(f64::total_cmp),
-            _ => nearest.min_by(f64::total_cmp),
+            Toward::High => nearest.min_by(f64::total_cmp),
         }
     }
 

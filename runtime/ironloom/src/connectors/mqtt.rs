@@ -169,9 +169,7 @@ async fn connection(
         }
         Err(NotConnected::Ended(ended)) => Err(ended),
         Err(NotConnected::Stopped) => {
-            while intake.is_under_way() {
-                intake.settle_oldest().await?;
-            }
+            intake.settle_all().await?;
             return Err(Stopped);
         }
     };
@@ -257,9 +255,7 @@ fn hear(heard: Heard, intake: &mut Intake) {
 
 /// Acknowledges what is durable by then, and takes leave.
 async fn leave(link: &mut Link, intake: &mut Intake) -> Result<(), Stopped> {
-    while intake.is_under_way() {
-        intake.settle_oldest().await?;
-    }
+    intake.settle_all().await?;
     // What isn't acknowledged comes again, and is known then.
     if intake.acknowledge(link).is_ok() {
         link.leave().await;
@@ -270,18 +266,10 @@ async fn leave(link: &mut Link, intake: &mut Intake) -> Result<(), Stopped> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::connectors::ConnectorConfig;
 
     fn attempts(keys: &str) -> Attempts {
-        let text = format!(
-            "[connectors.c]\nkind = \"mqtt\"\nbroker = \"mqtt://plant\"\nclient_id = \"c\"\n{keys}\
-             [connectors.c.topics.\"s/{{a}}\"]\npoint = \"one/{{a}}\"\n"
-        );
-        match Config::read(&text).unwrap().connectors.remove("c") {
-            Some(ConnectorConfig::Mqtt(config)) => Attempts::new(&config),
-            other => panic!("{other:?}"),
-        }
+        let topics = "[connectors.c.topics.\"s/{a}\"]\npoint = \"one/{a}\"\n";
+        Attempts::new(&config::tests::read_with(&format!("{keys}{topics}")).unwrap())
     }
 
     fn lost(was_connected: bool, other_version: bool, is_told: bool) -> Lost {

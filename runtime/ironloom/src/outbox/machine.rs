@@ -140,7 +140,7 @@ impl Machine {
             point.safe_due = point.owes_safe().then_some(now);
             self.points.insert(Arc::clone(&path), point);
             // Those whose time has come are looked at in the end.
-            self.watch(&path, Timestamp(0));
+            self.watch(&path);
         }
         // In the order in which they were committed, whoever asked for them.
         let mut intents: Vec<_> = found.intents.into_iter().collect();
@@ -239,7 +239,7 @@ impl Machine {
             self.settle(older, Outcome::Superseded, None, now);
         }
         // What was told before may have lapsed, and nobody may have looked since.
-        self.watch(&path, Timestamp(0));
+        self.watch(&path);
         self.offer(&path, now);
     }
 
@@ -331,7 +331,7 @@ impl Machine {
             at: now,
         });
         // What was told before may have lapsed, and nothing renews it any more.
-        self.watch(&asked.intent.point.to_arc(), Timestamp(0));
+        self.watch(&asked.intent.point.to_arc());
         Some(open)
     }
 
@@ -366,8 +366,13 @@ impl Machine {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Has a point looked at when the next of its times behind this one comes.
-    fn watch(&mut self, path: &Arc<str>, now: Timestamp) {
+    /// Has a point looked at when the next of its times comes, which may be over: nobody may have looked since.
+    fn watch(&mut self, path: &Arc<str>) {
+        self.watch_behind(path, Timestamp(0));
+    }
+
+    /// The same after a look at this time: what was due by then and can't be done now isn't looked at again and again.
+    fn watch_behind(&mut self, path: &Arc<str>, looked: Timestamp) {
         let Some(point) = self.points.get(path) else { return };
         let sent = point.flying.as_ref().and_then(|flying| flying.what.place());
         let lives = [point.waiting, sent].into_iter().flatten();
@@ -375,7 +380,7 @@ impl Machine {
         let until = point.told.as_ref().and_then(|told| told.until);
         // Once it has nothing left of an installation that is gone it is forgotten.
         let gone = (!self.knows(point.owner.generation)).then_some(Timestamp(1));
-        let next = lives.chain(until).chain(point.safe_due).chain(gone).filter(|at| *at > now).min();
+        let next = lives.chain(until).chain(point.safe_due).chain(gone).filter(|at| *at > looked).min();
         if next == point.watched {
             return;
         }
@@ -396,7 +401,7 @@ impl Machine {
         self.look_for_lapse(path, now);
         // Also what waited for the end of the one before it.
         self.offer_again(path, now);
-        self.watch(path, now);
+        self.watch_behind(path, now);
         self.landed(path, now);
     }
 

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use ironloom_tests::model::{self, Sums};
 use ironloom_tests::mosquitto::{LOSSLESS, Mosquitto};
 use ironloom_tests::peer::Peer;
-use ironloom_tests::{Client, Server, Setup, apps, guests, wait_until};
+use ironloom_tests::{Client, Server, Setup, apps, driving, guests, plant};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rumqttc_v4::{Packet, QoS};
@@ -66,11 +66,8 @@ fn connector(broker: &Mosquitto) -> String {
 }
 
 fn wait_until_connected(server: &Server) -> Result<()> {
-    wait_until("the broker", || {
-        let list = server.client().get("/v1/connectors")?.json()?;
-        let item = &list["items"][0];
-        Ok(item["state"] == "running" && item["set_points"]["state"] == "running")
-    })
+    plant::wait_until_connected(server.client())?;
+    driving::wait_until_connected(server.client())
 }
 
 /// Messages in, each durable and dealt with by an app whose results are durable, all counted at the end.

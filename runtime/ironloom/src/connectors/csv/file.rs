@@ -322,18 +322,17 @@ impl Lap {
                     continue;
                 }
             };
-            let (value, mut quality) =
-                match mapping.r#type.parse(text, self.config.decimal_comma) {
-                    Some(value) => (value, Quality::Good),
-                    None => {
-                        let (column, kind, text) =
-                            (&mapping.column, mapping.r#type.name(), shorten(text, 60));
-                        status.noticed(Part::Readings, &format!(
+            let (value, mut quality) = match mapping.r#type.parse(text, self.config.decimal_comma) {
+                Some(value) => (value, Quality::Good),
+                None => {
+                    let (column, kind, text) = (&mapping.column, mapping.r#type.name(), shorten(text, 60));
+                    let notice = format!(
                         "line {number}, column {column}: {text:?} is not a valid {kind}; recorded as bad"
-                    ));
-                        (ValueRef::Missing, Quality::Bad)
-                    }
-                };
+                    );
+                    status.noticed(Part::Readings, &notice);
+                    (ValueRef::Missing, Quality::Bad)
+                }
+            };
             if !trusted {
                 quality = quality.max(Quality::Uncertain);
                 status.lowered();

@@ -373,8 +373,21 @@ fn scale(field: &Field<'_, '_>) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::connectors::ConnectorConfig;
+
+    /// Reads a connector `c`: these keys go with those that each has.
+    pub(in crate::connectors::mqtt) fn read_with(keys: &str) -> Result<MqttConfig, String> {
+        let text =
+            format!("[connectors.c]\nkind = \"mqtt\"\nbroker = \"mqtt://plant\"\nclient_id = \"c\"\n{keys}");
+        let mut config = Config::read(&text).map_err(|error| error.to_string())?;
+        match config.connectors.remove("c") {
+            Some(ConnectorConfig::Mqtt(config)) => Ok(*config),
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
     fn a_broker_is_an_address_without_secrets() {

@@ -285,6 +285,14 @@ impl Intake {
         Ok(())
     }
 
+    /// Waits until all that was handed over is durable.
+    pub(super) async fn settle_all(&mut self) -> Result<(), Stopped> {
+        while self.is_under_way() {
+            self.settle_oldest().await?;
+        }
+        Ok(())
+    }
+
     fn stop(&mut self, error: &SinkError) -> Stopped {
         if *error != SinkError::Stopping {
             self.status.failed(Part::Readings, State::Stopped, &error.to_string());

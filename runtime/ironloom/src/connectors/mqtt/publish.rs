@@ -136,21 +136,10 @@ fn json_of(value: ValueRef<'_>) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::connectors::{ConnectorConfig, MqttConfig};
+    use crate::connectors::mqtt::config::tests::read_with;
     use ironloom_types::clock::Timestamp;
     use ironloom_types::ids::{PointPath, Sequence};
     use ironloom_types::readings::Quality;
-
-    fn read(more: &str) -> Result<MqttConfig, String> {
-        let text =
-            format!("[connectors.c]\nkind = \"mqtt\"\nbroker = \"mqtt://plant\"\nclient_id = \"c\"\n{more}");
-        let mut config = Config::read(&text).map_err(|error| error.to_string())?;
-        match config.connectors.remove("c") {
-            Some(ConnectorConfig::Mqtt(config)) => Ok(*config),
-            other => panic!("{other:?}"),
-        }
-    }
 
     fn message(publish: &Publish, path: &str, value: ValueRef<'_>) -> Option<(String, String)> {
         let reading = OutReading {
@@ -167,13 +156,13 @@ mod tests {
 
     #[test]
     fn readings_and_alarms_have_their_topics() {
-        let config = read(
+        let config = read_with(
             "[connectors.c.publish.\"apps/{app}/gain/{pig...}\"]\ntopic = \"farm/{pig...}/gain/of-{app}\"\n\
              payload = \"value\"\nretain = true\n",
         );
         // A name is a whole level.
         assert!(config.unwrap_err().contains("more than a name in braces"));
-        let config = read(
+        let config = read_with(
             "[connectors.c.publish.\"apps/{app}/gain/{pig...}\"]\ntopic = \"farm/{app}/gain/{pig...}\"\n\
              payload = \"value\"\nretain = true\n\
              [connectors.c.publish.\"apps/{app}/{output}/{entity}\"]\ntopic = \"all/{app}\"\n\
@@ -218,7 +207,7 @@ mod tests {
             let more = format!(
                 "[connectors.c.topics.\"in/{{n}}\"]\npoint = \"in/{{n}}\"\n[connectors.c.publish.{publish}\n"
             );
-            let error = read(&more).unwrap_err();
+            let error = read_with(&more).unwrap_err();
             assert!(error.contains(reason), "{publish}: {error}");
         }
     }

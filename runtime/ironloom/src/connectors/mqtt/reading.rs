@@ -98,17 +98,10 @@ pub(super) fn each_value(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::connectors::ConnectorConfig;
+    use crate::connectors::mqtt::config::tests::read_with;
 
     fn config(topics: &str) -> MqttConfig {
-        let text = format!(
-            "[connectors.c]\nkind = \"mqtt\"\nbroker = \"mqtt://plant\"\nclient_id = \"c\"\n{topics}"
-        );
-        match Config::read(&text).unwrap().connectors.remove("c") {
-            Some(ConnectorConfig::Mqtt(config)) => *config,
-            other => panic!("{other:?}"),
-        }
+        read_with(topics).unwrap()
     }
 
     fn seen(

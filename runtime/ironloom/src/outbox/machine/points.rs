@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::{Machine, Point, owner_of};
 use crate::records::intent::{Asked, Driven, Ended, IntentPlace, Told};
-use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, PointPath};
 use ironloom_types::limits::{MAX_DRIVEN, MAX_SITE_DRIVEN};
 
@@ -38,7 +37,7 @@ impl Machine {
             point.told = Some(told);
             point.owner = owner_of(asked);
             self.recount(&path);
-            self.watch(&path, Timestamp(0));
+            self.watch(&path);
         }
         true
     }

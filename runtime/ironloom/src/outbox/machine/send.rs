@@ -122,7 +122,7 @@ impl Machine {
         point.flying = Some(Flying { what, connector: Arc::clone(connector), before, number });
         self.recount(path);
         self.open.get_mut(&place)?.was_sent = true;
-        self.watch(path, now);
+        self.watch_behind(path, now);
         Some(Command {
             point: Arc::clone(path),
             what: What::Intent(place),
@@ -174,7 +174,7 @@ impl Machine {
             }
         }
         self.look_for_lapse(path, now);
-        self.watch(path, Timestamp(0));
+        self.watch(path);
         self.offer_again(path, now);
         self.landed(path, now);
     }
@@ -260,7 +260,7 @@ impl Machine {
             }
         }
         // Its life may be over already, and nobody may have looked since.
-        self.watch(path, Timestamp(0));
+        self.watch(path);
         self.offer_again(path, now);
         self.landed(path, now);
     }
@@ -268,7 +268,7 @@ impl Machine {
     /// Nothing may be on its way to a point any more: takes over what was granted meanwhile, and forgets the point of an installation that
     /// has gone.
     pub(super) fn landed(&mut self, path: &Arc<str>, now: Timestamp) {
-        self.renew_safe(&[Arc::clone(path)], now);
+        self.renew_safe(std::slice::from_ref(path), now);
         self.forget(path);
     }
 }

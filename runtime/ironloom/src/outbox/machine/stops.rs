@@ -91,10 +91,10 @@ impl Machine {
                 Some((outcome, reason)) => self.settle(place, outcome, Some(reason), now),
                 None => self.offer(&path, now),
             }
-            self.watch(&path, Timestamp(0));
+            self.watch(&path);
         }
         // Lives may be shorter, and what waits may renew nothing any more.
-        own.iter().for_each(|path| self.watch(path, Timestamp(0)));
+        own.iter().for_each(|path| self.watch(path));
     }
 
     /// The points that an installation drives.
@@ -249,7 +249,7 @@ impl Machine {
             }
         }
         let paths: Vec<Arc<str>> = self.points.keys().cloned().collect();
-        paths.iter().for_each(|path| self.watch(path, Timestamp(0)));
+        paths.iter().for_each(|path| self.watch(path));
         self.tick(to);
         (intents, driven)
     }

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use tokio::sync::{oneshot, watch};
 
 use super::*;
-use crate::config::Config;
-use crate::connectors::{ConnectorConfig, Kept, KnownPoint, Site};
+use crate::connectors::mqtt::config::tests::read_with;
+use crate::connectors::{Kept, KnownPoint, Site};
 use crate::telemetry::Metrics;
 use ironloom_types::readings::Value;
 
@@ -113,13 +113,9 @@ struct Bench {
 
 impl Bench {
     fn new(disk: &Arc<Disk>) -> Self {
-        let text = "[connectors.c]\nkind = \"mqtt\"\nbroker = \"mqtt://plant\"\nclient_id = \"c\"\n\
-                    [connectors.c.topics.\"s/{a}\"]\npoint = \"one/{a}\"\n\
+        let topics = "[connectors.c.topics.\"s/{a}\"]\npoint = \"one/{a}\"\n\
                     [connectors.c.topics.\"m\"]\npoint = \"one/{field}\"\npayload = \"fields\"\n";
-        let config = match Config::read(text).unwrap().connectors.remove("c") {
-            Some(ConnectorConfig::Mqtt(config)) => Arc::new(*config),
-            other => panic!("{other:?}"),
-        };
+        let config = Arc::new(read_with(topics).unwrap());
         let (shutdown, told) = watch::channel(false);
         let status = Arc::new(Status::new("c", "mqtt", &Kept::default(), &Metrics::default()));
         let sink = Arc::clone(disk) as Arc<dyn Sink>;

@@ -239,17 +239,13 @@ fn read_page(kind: Kind, outgoing: &dyn Outgoing, config: &MqttConfig, after: u6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::connectors::OutAlarm;
+    use crate::connectors::mqtt::config::tests::read_with;
     use crate::connectors::outgoing::NoOutgoing;
-    use crate::connectors::{ConnectorConfig, OutAlarm};
 
     fn ahead() -> Ahead {
-        let text = "[connectors.c]\nkind = \"mqtt\"\nbroker = \"mqtt://plant\"\nclient_id = \"c\"\n\
-                    [connectors.c.publish.\"apps/{a}\"]\ntopic = \"{a}\"\n";
-        let config = match Config::read(text).unwrap().connectors.remove("c") {
-            Some(ConnectorConfig::Mqtt(config)) => Arc::new(*config),
-            other => panic!("{other:?}"),
-        };
+        let config = read_with("[connectors.c.publish.\"apps/{a}\"]\ntopic = \"{a}\"\n");
+        let config = Arc::new(config.unwrap());
         let outgoing: Arc<dyn Outgoing> = Arc::new(NoOutgoing);
         Ahead::new(&config, &outgoing, Published { readings: Sequence(10), alarms: 1 })
     }
