@@ -1,0 +1,119 @@
+//! Packages held against catalogs.
+
+use super::super::index::{Blocked, Revoked};
+use super::super::testing::{Signers, day};
+use super::*;
+use crate::key::SecretKey;
+
+struct Site {
+    signers: Signers,
+    floor: Floor,
+    index: Index,
+}
+
+impl Site {
+    fn new() -> Self {
+        let signers = Signers::new();
+        Self { floor: signers.floor(), index: signers.index(1), signers }
+    }
+
+    fn word(&self) -> Word<'_> {
+        Word { floor: &self.floor, index: &self.index }
+    }
+}
+
+fn id(id: &str) -> AppId {
+    AppId::new(id).unwrap()
+}
+
+/// Checks version 0.1.0 of an app with the digest that the catalogs offer.
+fn check(
+    words: &[Word<'_>],
+    app: &str,
+    signers: &[PublicKey],
+    now: Timestamp,
+) -> Result<Vec<PublicKey>, Against> {
+    let (id, version) = (id(app), semver::Version::new(0, 1, 0));
+    let digest = Digest::of(b"0.1.0");
+    super::check(words, Candidate { id: &id, version: &version, digest, signers }, now)
+}
+
+#[test]
+fn a_catalog_speaks_of_its_own_ids_alone() {
+    let mut site = Site::new();
+    let key = site.signers.publisher.public();
+    assert_eq!(check(&[site.word()], "com.example.pigs", &[key], day(2)), Ok(vec![key]));
+    let blocked = |app: &str| Blocked { id: id(app), version: None, reason: "it loses pigs".to_owned() };
+    site.index.blocked = vec![blocked("com.example.pigs"), blocked("org.other.pigs")];
+    site.index.revoked = vec![Revoked { key, reason: "lost".to_owned() }];
+    let error = check(&[site.word()], "com.example.pigs", &[key], day(2)).unwrap_err();
+    assert_eq!(error.to_string(), "the catalog plant blocks com.example.pigs 0.1.0: it loses pigs");
+    assert_eq!(check(&[site.word()], "org.other.pigs", &[key], day(2)), Ok(vec![key]));
+}
+
+#[test]
+fn a_revoked_key_counts_for_nothing_and_another_beside_it_does() {
+    let mut site = Site::new();
+    let (key, other) = (site.signers.publisher.public(), SecretKey::generate().unwrap().public());
+    site.index.revoked = vec![Revoked { key, reason: "lost".to_owned() }];
+    let error = check(&[site.word()], "com.example.pigs", &[key], day(2)).unwrap_err();
+    assert!(matches!(&error, Against::Revoked { key: revoked, .. } if *revoked == key), "{error}");
+    assert_eq!(check(&[site.word()], "com.example.pigs", &[key, other], day(2)), Ok(vec![other]));
+}
+
+#[test]
+fn one_version_has_one_contents_and_an_expired_index_installs_nothing_of_its_own() {
+    let site = Site::new();
+    let key = [site.signers.publisher.public()];
+    let (pigs, version) = (id("com.example.pigs"), semver::Version::new(0, 1, 0));
+    let other = Candidate { id: &pigs, version: &version, digest: Digest::of(b"other"), signers: &key };
+    let error = super::check(&[site.word()], other, day(2)).unwrap_err();
+    assert!(matches!(error, Against::Altered { .. }), "{error}");
+    assert!(check(&[site.word()], "com.example.pigs", &key, day(30)).is_ok());
+    let error = check(&[site.word()], "com.example.pigs", &key, day(31)).unwrap_err();
+    assert!(matches!(error, Against::Expired { .. }), "{error}");
+    // It doesn't list this one, so it has nothing to expire.
+    assert!(check(&[site.word()], "com.example.others", &key, day(31)).is_ok());
+}
+
+#[test]
+fn a_clock_that_was_set_back_doesnt_make_an_index_young_again() {
+    let mut site = Site::new();
+    let clock = day(1);
+    assert_eq!(time(clock, &[site.word()]), clock);
+    site.floor.latest = day(40);
+    assert_eq!(time(clock, &[site.word()]), day(40));
+    assert_eq!(time(day(41), &[site.word()]), day(41));
+}
+
+#[test]
+fn keys_follow_each_other_by_their_own_word_or_the_roots() {
+    let mut site = Site::new();
+    let [a, b, c, d] = [(); 4].map(|()| SecretKey::generate().unwrap());
+    let rotation = |from: &SecretKey, to: &SecretKey, apps: &str| Rotation {
+        from: from.public(),
+        to: to.public(),
+        apps: apps.to_owned(),
+    };
+    let by = |key: &SecretKey, rotation: Rotation| {
+        let mut envelope = rotation.to_envelope();
+        envelope.sign(key);
+        envelope.to_json()
+    };
+    let pigs = id("com.example.pigs");
+    site.index.rotations = vec![
+        by(&a, rotation(&a, &b, "com.example.pigs")),
+        // Nobody speaks for another one.
+        by(&c, rotation(&b, &d, "com.example")),
+        by(&a, rotation(&b, &d, "com.example")),
+        "nonsense".to_owned(),
+    ];
+    let keys = |keys: &[&SecretKey]| keys.iter().map(|key| key.public()).collect::<BTreeSet<_>>();
+    assert_eq!(successors(&[site.word()], &pigs, a.public()), keys(&[&a, &b]));
+    assert_eq!(successors(&[site.word()], &id("com.example.tyres"), a.public()), keys(&[&a]));
+    site.floor.root.rotations = vec![rotation(&b, &c, "com.example"), rotation(&c, &a, "com.example")];
+    assert_eq!(successors(&[site.word()], &pigs, a.public()), keys(&[&a, &b, &c]));
+    // The root of a catalog that doesn't give the id to anybody has no say.
+    site.index.publishers[0].prefixes = ["com.example.tyres".to_owned()].into();
+    assert_eq!(successors(&[site.word()], &pigs, a.public()), keys(&[&a]));
+}
