@@ -1,6 +1,7 @@
 //! Writes packages from the description of their format, without the runtime's code, so that the
 //! two check each other; and writes wrong ones, which the runtime's writer can't.
 
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -91,6 +92,53 @@ fn descriptor(kind: &str, bytes: &[u8]) -> Value {
 fn descriptor_text(descriptor: &Value) -> String {
     let (kind, digest, size) = (&descriptor["mediaType"], &descriptor["digest"], &descriptor["size"]);
     format!(r#"{{"mediaType":{kind},"digest":{digest},"size":{size}}}"#)
+}
+
+/// The members of a tar that [`tar`] or the runtime wrote.
+pub fn members(tar: &[u8]) -> Result<Members> {
+    let mut members = Vec::new();
+    let mut at = 0;
+    while let Some(header) = tar.get(at..at + 512).filter(|header| header[0] != 0) {
+        let text = |from: usize, to: usize| -> Result<&str> {
+            let field = &header[from..to];
+            let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+            Ok(std::str::from_utf8(&field[..end])?)
+        };
+        let size = usize::from_str_radix(text(124, 136)?, 8)?;
+        let bytes = tar.get(at + 512..at + 512 + size).context("a member is cut off")?;
+        members.push((text(0, 100)?.to_owned(), bytes.to_vec()));
+        at = (at + 512 + size).next_multiple_of(512);
+    }
+    Ok(members)
+}
+
+/// A signed package with other bytes in the place of its signed envelope, and all digests that lead there.
+pub fn with_envelope(tar: &[u8], envelope: &[u8]) -> Result<Members> {
+    let mut members = members(tar)?;
+    let is_envelope = |(_, bytes): &(String, Vec<u8>)| bytes.starts_with(b"{\"payloadType\"");
+    let mut at = members.iter().position(is_envelope).context("it isn't signed")?;
+    let mut new = envelope.to_vec();
+    // The envelope is named by the manifest of the signature, that by the index, which has no digest.
+    loop {
+        let (old_size, new_size) = (members[at].1.len(), new.len());
+        let old = std::mem::replace(&mut members[at].1, new);
+        if members[at].0 == "index.json" {
+            break;
+        }
+        members[at].0 = digest(&members[at].1).replace("sha256:", "blobs/sha256/");
+        let (was, is) = (digest(&old), digest(&members[at].1));
+        let names = |(_, bytes): &(String, Vec<u8>)| contains(bytes, was.as_bytes());
+        at = members.iter().position(names).context("nothing names it")?;
+        let text = String::from_utf8(members[at].1.clone())?;
+        let sized = |digest: &str, size: usize| format!("\"digest\":\"{digest}\",\"size\":{size}");
+        new = text.replace(&sized(&was, old_size), &sized(&is, new_size)).into_bytes();
+    }
+    members[2..].sort();
+    Ok(members)
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }
 
 /// A tar of these members: ustar, mode 0644, ids and time 0, two zero blocks at the end.

@@ -22,6 +22,8 @@ pub struct Setup {
     /// Where log and store are, if not in `folder`.
     data: Option<PathBuf>,
     config: Option<String>,
+    /// Only signed packages may be installed.
+    signed_only: bool,
     env: Vec<(String, String)>,
     arguments: Vec<String>,
     ip: IpAddr,
@@ -35,7 +37,16 @@ impl Setup {
         let folder = tempfile::Builder::new().prefix("ironloom-test-").tempdir()?;
         let ip = Ipv4Addr::LOCALHOST.into();
         let (env, arguments) = (Vec::new(), Vec::new());
-        Ok(Self { folder: Arc::new(folder), data: None, config: None, env, arguments, ip, port: 0 })
+        Ok(Self {
+            folder: Arc::new(folder),
+            data: None,
+            config: None,
+            signed_only: false,
+            env,
+            arguments,
+            ip,
+            port: 0,
+        })
     }
 
     /// With its data in a folder that stays.
@@ -49,6 +60,13 @@ impl Setup {
     #[must_use]
     pub fn config(mut self, text: impl Into<String>) -> Self {
         self.config = Some(text.into());
+        self
+    }
+
+    /// With what the configuration says of unsigned packages. Else they may be installed: most tests bring their own.
+    #[must_use]
+    pub fn signed_only(mut self) -> Self {
+        self.signed_only = true;
         self
     }
 
@@ -113,6 +131,9 @@ impl Setup {
             let path = self.folder.path().join("ironloom.toml");
             fs::write(&path, config)?;
             command.arg("--config").arg(path);
+        }
+        if !self.signed_only {
+            command.arg("--allow-unsigned");
         }
         let stderr = File::options().create(true).append(true).open(self.folder.path().join("stderr"))?;
         command.args(&self.arguments).envs(self.env.iter().map(|(name, value)| (name, value)));

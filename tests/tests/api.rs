@@ -299,7 +299,7 @@ fn it_listens_on_loopback_of_ipv6_too() -> Result<()> {
 fn names_of_the_host_are_taken_and_no_others() -> Result<()> {
     let config = "[server]\nhosts = [\"loom.example\"]\n";
     let headers = [("host", "loom.example")];
-    let setup = Setup::new()?.config(config);
+    let setup = Setup::new()?.config(config).signed_only();
     let server = setup.start()?;
     server.client().send("GET", "/v1/points", &headers, &[])?.json()?;
     let other = [("host", "other.example")];

@@ -186,7 +186,11 @@ fn what_is_derived_while_the_broker_is_away_comes_later() -> Result<()> {
         wait_until_published(client)?;
         wait_until("the last of it", || Ok(told(&subscriber)?.last() == Some(&((round + 1) * 500))))?;
     }
-    assert_eq!(told(&subscriber)?, (1..=1_000).collect::<Vec<u64>>());
+    // What the broker had when it was killed, and hadn't acknowledged, comes once more.
+    let mut told = told(&subscriber)?;
+    let mut seen = BTreeSet::new();
+    told.retain(|number| seen.insert(*number));
+    assert_eq!(told, (1..=1_000).collect::<Vec<u64>>());
     Ok(())
 }
 

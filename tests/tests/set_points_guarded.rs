@@ -312,7 +312,7 @@ fn short_lives_of_some_set_points_hold_up_no_others() -> Result<()> {
             client.push_one("site/hostile", short.as_str())?;
             // It takes some 10 ms.
             ensure!(
-                start.elapsed() < Duration::from_secs(2),
+                start.elapsed() < Duration::from_secs(20),
                 "the {}th waits, with a broker that is well",
                 n - 999
             );

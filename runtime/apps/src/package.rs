@@ -3,13 +3,13 @@
 //! The config of the image is `app.toml` as it is, its one `application/wasm` layer the component.
 //! A package's identity is the digest of the image manifest, which names everything else by digest.
 //!
-//! **Signatures** come later, as further manifests in `index.json` whose `subject` is the image
-//! manifest. They are let in already, with the blobs that they name, and not looked at: otherwise
-//! packages that are signed one day could not be installed by a runtime of today. They don't change
-//! the identity.
+//! **Signatures** are further manifests in `index.json` whose `subject` is the image manifest: envelopes that cover its
+//! exact bytes. They don't change the identity. Whatever else refers to the image is let in, with the blobs that it
+//! names, and not looked at.
 
 mod archive;
 mod layout;
+mod strict;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +17,8 @@ use bytes::Bytes;
 
 use super::manifest::Manifest;
 use super::problem::Problems;
+use ironloom_trust::envelope::Envelope;
+use ironloom_trust::key::SecretKey;
 use ironloom_types::ids::Digest;
 use ironloom_types::limits::MAX_PACKAGE;
 
@@ -42,6 +44,8 @@ pub struct Package {
     pub component_digest: Digest,
     /// The other layers, in the order of the image manifest.
     pub extras: Vec<Extra>,
+    /// The image manifest with its signatures, which were checked: they are by the keys that they name.
+    pub signed: Envelope,
 }
 
 /// A layer that is not needed for running the app.
@@ -72,6 +76,9 @@ pub enum PackageError {
         place: String,
         problem: String,
     },
+    /// A signature doesn't fit.
+    #[error("{0}")]
+    Signature(String),
     /// The component isn't a WebAssembly component.
     #[error("the package holds no component: {0}")]
     Component(&'static str),
@@ -101,6 +108,7 @@ pub fn read(tar: &Bytes) -> Result<Package, PackageError> {
         manifest_text: image.config,
         component: image.component,
         extras: image.extras,
+        signed: image.signed,
     })
 }
 
@@ -116,6 +124,32 @@ pub fn write(
     let tar = Bytes::from(pack(manifest_text.as_bytes(), component, extras));
     let package = read(&tar)?;
     Ok((package.digest, tar))
+}
+
+/// Adds a signature to a package, or repeats it; the same bytes from the same input. Its identity stays.
+///
+/// # Errors
+/// Everything that `read` would refuse.
+pub fn sign(tar: &Bytes, key: &SecretKey) -> Result<Bytes, PackageError> {
+    let mut signed = read(tar)?.signed;
+    signed.sign(key);
+    with_signatures(tar, &signed)
+}
+
+/// Adds the signatures of another file of the same package; `None` where it is another package.
+///
+/// # Errors
+/// Everything that `read` would refuse.
+pub fn merge(tar: &Bytes, other: &Package) -> Result<Option<Bytes>, PackageError> {
+    let mut signed = read(tar)?.signed;
+    if signed.merge(&other.signed) { with_signatures(tar, &signed).map(Some) } else { Ok(None) }
+}
+
+fn with_signatures(tar: &Bytes, signed: &Envelope) -> Result<Bytes, PackageError> {
+    let contents = layout::with_signatures(&archive::read(tar)?, signed)?;
+    let tar = Bytes::from(archive::write(&contents));
+    read(&tar)?;
+    Ok(tar)
 }
 
 /// Packs whatever these parts are.

@@ -3,6 +3,7 @@
 mod changes;
 mod history;
 pub(crate) mod keys;
+mod policy;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ pub(crate) use ironloom_apps::quantity::{Bytes, Span};
 
 pub(crate) use self::changes::{Change, changes};
 pub(crate) use self::history::History;
+pub(crate) use self::policy::{NotAllowed, Policy};
 pub(crate) use self::source::{MAX_FILE, Source, SourceError};
 use crate::connectors::{ConnectorConfig, check_name};
 use crate::telemetry::LogLines;
@@ -50,6 +52,7 @@ pub(crate) struct Config {
     /// `[limits]`: the defaults of installations.
     pub limits: Limits,
     pub site: Site,
+    pub policy: Policy,
     /// `[points."pattern"]`, in the order of the patterns.
     pub points: Vec<PointUnit>,
     pub connectors: BTreeMap<String, ConnectorConfig>,
@@ -176,6 +179,7 @@ impl Config {
         let sandbox = sandbox(root.table("sandbox"));
         let limits = limits(root.table("limits"));
         let site = site(root.table("site"));
+        let policy = policy::read(root.table("policy"));
         let points = points(root.table("points"));
         // A wrong zone has been noted: the connectors are read all the same, for their own errors.
         let zone = site.as_ref().map_or(TimeZone::UTC, Site::zone);
@@ -193,6 +197,7 @@ impl Config {
             sandbox: sandbox?,
             limits: limits?,
             site: site?,
+            policy: policy?,
             points,
             connectors,
         })

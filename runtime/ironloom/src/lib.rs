@@ -6,6 +6,7 @@
 mod api;
 mod aside;
 mod backup;
+mod catalogs;
 mod cli;
 mod config;
 mod connectors;

@@ -1,8 +1,12 @@
-//! Files that are read whole, up to a bound: people name them, and a name may lead to anything.
+//! Files that people name, read whole, up to a bound, since a name may lead to anything; and written whole.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::folders;
 
 /// Why a file isn't read.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,23 @@ pub fn read_text(path: &Path, most: u64) -> Result<String, ReadError> {
     let not_text =
         |_| ReadError::Io { path: path.to_owned(), error: io::Error::other("it is not UTF-8 text") };
     String::from_utf8(read(path, most)?).map_err(not_text)
+}
+
+/// Writes a file so that nobody ever sees half of it, for everybody who may see the folder.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = unnamed(path, bytes)?;
+    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Writes a file beside its place, for its owner alone. It goes unless it is persisted.
+pub fn unnamed(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
+    let folder = folders::parent(path);
+    std::fs::create_dir_all(folder)?;
+    let mut file = NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::rust::is_test;
 use super::{ARCHITECTURE, Finding, Rule};
 
 /// Crates that stand in a path of the page; one without any of them is in the crate `ironloom`.
-const CRATES: &[&str] = &["types", "apps", "storage", "sandbox"];
+const CRATES: &[&str] = &["types", "trust", "apps", "storage", "sandbox"];
 
 /// Checks all sources of the runtime.
 pub(super) fn check(files: &[File], architecture: &str) -> Vec<Finding> {

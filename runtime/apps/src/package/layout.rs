@@ -2,22 +2,24 @@
 //! layers are one component and pages beside it.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 use super::archive::{Contents, INDEX, LAYOUT};
+use super::strict::from_json;
 use super::{COMPONENT_MEDIA_TYPE, EXTRA_MEDIA_TYPES, Extra, MANIFEST_MEDIA_TYPE, PackageError};
+use ironloom_trust::envelope::{self, Envelope, Kind};
 use ironloom_types::ids::Digest;
 
 const INDEX_MEDIA_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 const IMAGE_MEDIA_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const LAYOUT_VERSION: &str = "1.0.0";
-/// The largest JSON file of a package, in bytes.
-const MAX_JSON: usize = 1 << 20;
+/// The type of a manifest that has a signature of the image.
+const SIGNATURE_TYPE: &str = "application/vnd.ironloom.signature.v1";
+/// The type of a config that says nothing, and what stands in it.
+const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+const EMPTY: &[u8] = b"{}";
 /// The most manifests beside the image: signatures and the like.
 const MAX_REFERRERS: usize = 64;
 /// The most layers of an image.
@@ -43,6 +45,8 @@ struct Index {
 struct ImageManifest {
     schema_version: u32,
     media_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<String>,
     config: Descriptor,
     layers: Vec<Descriptor>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,11 +59,18 @@ struct Descriptor {
     media_type: String,
     digest: Digest,
     size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<String>,
 }
 
 impl Descriptor {
     fn of(media_type: &str, bytes: &[u8]) -> Self {
-        Self { media_type: media_type.to_owned(), digest: Digest::of(bytes), size: bytes.len() as u64 }
+        Self {
+            media_type: media_type.to_owned(),
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+            artifact_type: None,
+        }
     }
 }
 
@@ -69,6 +80,8 @@ pub(super) struct Image {
     pub(super) config: Bytes,
     pub(super) component: Bytes,
     pub(super) extras: Vec<Extra>,
+    /// Its manifest, with the signatures of it.
+    pub(super) signed: Envelope,
 }
 
 /// Lays out an image.
@@ -78,23 +91,59 @@ pub(super) fn write(config: &[u8], component: &[u8], extras: &[(&str, &[u8])]) -
     let image = to_json(&ImageManifest {
         schema_version: 2,
         media_type: Some(IMAGE_MEDIA_TYPE.to_owned()),
+        artifact_type: None,
         config: Descriptor::of(MANIFEST_MEDIA_TYPE, config),
         layers,
         subject: None,
     });
-    let index = to_json(&Index {
-        schema_version: 2,
-        media_type: Some(INDEX_MEDIA_TYPE.to_owned()),
-        manifests: vec![Descriptor::of(IMAGE_MEDIA_TYPE, &image)],
-    });
-    let layout = to_json(&LayoutFile { image_layout_version: LAYOUT_VERSION.to_owned() });
+    let manifests = vec![Descriptor::of(IMAGE_MEDIA_TYPE, &image)];
     let all = [config, component].into_iter().chain(extras.iter().map(|(_, bytes)| *bytes));
-    let mut blobs: Vec<(Digest, Bytes)> =
-        all.map(|bytes| (Digest::of(bytes), Bytes::copy_from_slice(bytes))).collect();
-    blobs.push((Digest::of(&image), image));
+    let blobs = all.map(Bytes::copy_from_slice).chain([image]);
+    contents(manifests, blobs)
+}
+
+fn contents(manifests: Vec<Descriptor>, blobs: impl Iterator<Item = Bytes>) -> Contents {
+    let media_type = Some(INDEX_MEDIA_TYPE.to_owned());
+    let index = to_json(&Index { schema_version: 2, media_type, manifests });
+    let layout = to_json(&LayoutFile { image_layout_version: LAYOUT_VERSION.to_owned() });
+    let mut blobs: Vec<(Digest, Bytes)> = blobs.map(|bytes| (Digest::of(&bytes), bytes)).collect();
     blobs.sort_by_key(|(digest, _)| *digest);
     blobs.dedup_by_key(|(digest, _)| *digest);
     Contents { layout, index, blobs }
+}
+
+/// The layout of a package with other signatures: this envelope takes the place of those that it has. What other
+/// tools have added stays.
+pub(super) fn with_signatures(old: &Contents, signed: &Envelope) -> Result<Contents, PackageError> {
+    let index: Index = from_json(INDEX, &old.index)?;
+    let mut blobs = Blobs { all: &old.blobs, used: BTreeSet::new() };
+    let mut manifests = Vec::new();
+    for descriptor in index.manifests {
+        if descriptor.artifact_type.as_deref() == Some(SIGNATURE_TYPE) {
+            continue;
+        }
+        let place = format!("manifest {}", descriptor.digest);
+        let manifest: ImageManifest = from_json(&place, &blobs.take(INDEX, &descriptor)?)?;
+        for part in manifest.layers.iter().chain([&manifest.config]) {
+            blobs.take(&place, part)?;
+        }
+        manifests.push(descriptor);
+    }
+    let image = manifests.iter().find(|descriptor| descriptor.artifact_type.is_none()).cloned();
+    let envelope = Bytes::from(signed.to_json());
+    let signature = to_json(&ImageManifest {
+        schema_version: 2,
+        media_type: Some(IMAGE_MEDIA_TYPE.to_owned()),
+        artifact_type: Some(SIGNATURE_TYPE.to_owned()),
+        config: Descriptor::of(EMPTY_TYPE, EMPTY),
+        layers: vec![Descriptor::of(envelope::MEDIA_TYPE, &envelope)],
+        subject: image,
+    });
+    let artifact_type = Some(SIGNATURE_TYPE.to_owned());
+    manifests.push(Descriptor { artifact_type, ..Descriptor::of(IMAGE_MEDIA_TYPE, &signature) });
+    let kept = old.blobs.iter().filter(|(digest, _)| blobs.used.contains(digest));
+    let kept = kept.map(|(_, bytes)| bytes.clone());
+    Ok(contents(manifests, kept.chain([signature, envelope, Bytes::from_static(EMPTY)])))
 }
 
 fn to_json<T: Serialize>(value: &T) -> Bytes {
@@ -103,7 +152,7 @@ fn to_json<T: Serialize>(value: &T) -> Bytes {
     Bytes::from(serde_json::to_vec(value).unwrap_or_default())
 }
 
-fn refuse(place: impl Into<String>, problem: impl Into<String>) -> PackageError {
+pub(super) fn refuse(place: impl Into<String>, problem: impl Into<String>) -> PackageError {
     PackageError::Layout { place: place.into(), problem: problem.into() }
 }
 
@@ -119,8 +168,16 @@ pub(super) fn read(contents: &Contents) -> Result<Image, PackageError> {
     check_kind(INDEX, index.schema_version, index.media_type.as_deref(), INDEX_MEDIA_TYPE)?;
     let mut blobs = Blobs { all: &contents.blobs, used: BTreeSet::new() };
 
-    let (digest, image) = read_manifests(&index, &mut blobs)?;
+    let (descriptor, bytes) = find_image(&index, &mut blobs)?;
+    let digest = descriptor.digest;
+    // The image's manifest is read behind its signatures: they cover its bytes.
+    let signed = read_referrers(&index, descriptor, &bytes, &mut blobs)?;
     let place = format!("image manifest {digest}");
+    let image: ImageManifest = from_json(&place, &bytes)?;
+    check_kind(&place, image.schema_version, image.media_type.as_deref(), IMAGE_MEDIA_TYPE)?;
+    if image.subject.is_some() {
+        return Err(refuse(place, "has a subject, which only what refers to an image has"));
+    }
     if image.config.media_type != MANIFEST_MEDIA_TYPE {
         let problem =
             format!("its config is of type {:?}, and must be {MANIFEST_MEDIA_TYPE}", image.config.media_type);
@@ -158,46 +215,68 @@ pub(super) fn read(contents: &Contents) -> Result<Image, PackageError> {
     let component =
         component.ok_or_else(|| refuse(place, format!("has no layer of type {COMPONENT_MEDIA_TYPE}")))?;
     blobs.check_all_used()?;
-    Ok(Image { digest, config, component, extras })
+    Ok(Image { digest, config, component, extras, signed })
 }
 
-/// Reads all manifests of the index and gives the image: the one without a subject. The others must
-/// have it as theirs.
-fn read_manifests(index: &Index, blobs: &mut Blobs<'_>) -> Result<(Digest, ImageManifest), PackageError> {
+/// Finds the image: the one manifest that the index names without an artifact type.
+fn find_image<'i>(index: &'i Index, blobs: &mut Blobs<'_>) -> Result<(&'i Descriptor, Bytes), PackageError> {
     if index.manifests.len() > MAX_REFERRERS + 1 {
         let problem =
             format!("names {} manifests; at most {} are allowed", index.manifests.len(), MAX_REFERRERS + 1);
         return Err(refuse(INDEX, problem));
     }
-    let mut found: Option<(&Descriptor, ImageManifest)> = None;
-    let mut subjects = Vec::new();
+    if let Some(other) = index.manifests.iter().find(|one| one.media_type != IMAGE_MEDIA_TYPE) {
+        let problem =
+            format!("names a manifest of type {:?}, and must be {IMAGE_MEDIA_TYPE}", other.media_type);
+        return Err(refuse(INDEX, problem));
+    }
+    let mut images = index.manifests.iter().filter(|descriptor| descriptor.artifact_type.is_none());
+    let image = images.next().ok_or_else(|| refuse(INDEX, "names no image"))?;
+    if images.next().is_some() {
+        return Err(refuse(INDEX, "names two images; a package has one"));
+    }
+    Ok((image, blobs.take(INDEX, image)?))
+}
+
+/// Reads all other manifests of the index, which must have the image as their subject, and checks the signatures
+/// among them.
+fn read_referrers(
+    index: &Index,
+    image: &Descriptor,
+    bytes: &Bytes,
+    blobs: &mut Blobs<'_>,
+) -> Result<Envelope, PackageError> {
+    let mut signed = Envelope::new(Kind::Package, bytes.to_vec());
     for descriptor in &index.manifests {
-        if descriptor.media_type != IMAGE_MEDIA_TYPE {
-            let problem = format!(
-                "names a manifest of type {:?}, and must be {IMAGE_MEDIA_TYPE}",
-                descriptor.media_type
-            );
-            return Err(refuse(INDEX, problem));
-        }
-        let place = format!("image manifest {}", descriptor.digest);
+        let Some(artifact_type) = &descriptor.artifact_type else { continue };
+        let place = format!("manifest {}", descriptor.digest);
         let manifest: ImageManifest = from_json(&place, &blobs.take(INDEX, descriptor)?)?;
         check_kind(&place, manifest.schema_version, manifest.media_type.as_deref(), IMAGE_MEDIA_TYPE)?;
-        if let Some(subject) = &manifest.subject {
-            for part in manifest.layers.iter().chain([&manifest.config]) {
-                blobs.take(&place, part)?;
+        match &manifest.subject {
+            None => return Err(refuse(place, "has no subject")),
+            Some(subject) if subject.digest != image.digest => {
+                let problem = format!("its subject {} is not the image of this package", subject.digest);
+                return Err(refuse(place, problem));
             }
-            subjects.push((place, subject.digest));
-        } else if found.replace((descriptor, manifest)).is_some() {
-            return Err(refuse(INDEX, "names two images; a package has one"));
+            Some(_) => {}
+        }
+        blobs.take(&place, &manifest.config)?;
+        let layers: Vec<Bytes> =
+            manifest.layers.iter().map(|layer| blobs.take(&place, layer)).collect::<Result<_, _>>()?;
+        if artifact_type == SIGNATURE_TYPE {
+            let [envelope] = layers.as_slice() else {
+                return Err(refuse(place, "has not exactly one layer, the signed envelope"));
+            };
+            let envelope = Envelope::read(Kind::Package, envelope)
+                .map_err(|error| PackageError::Signature(error.to_string()))?;
+            if !signed.merge(&envelope) {
+                return Err(PackageError::Signature(
+                    "the signature is that of another package, or of another version".to_owned(),
+                ));
+            }
         }
     }
-    let (descriptor, image) = found.ok_or_else(|| refuse(INDEX, "names no image"))?;
-    for (place, subject) in subjects {
-        if subject != descriptor.digest {
-            return Err(refuse(place, format!("its subject {subject} is not the image of this package")));
-        }
-    }
-    Ok((descriptor.digest, image))
+    Ok(signed)
 }
 
 fn check_kind(
@@ -243,75 +322,5 @@ impl Blobs<'_> {
             Some((digest, _)) => Err(refuse(format!("blob {digest}"), "nothing names it")),
             None => Ok(()),
         }
-    }
-}
-
-fn from_json<T: DeserializeOwned>(place: &str, bytes: &[u8]) -> Result<T, PackageError> {
-    if bytes.len() > MAX_JSON {
-        return Err(refuse(place, format!("has {} bytes; at most {MAX_JSON} are allowed", bytes.len())));
-    }
-    let value = serde_json::from_slice::<Strict>(bytes).and_then(|strict| serde_json::from_value(strict.0));
-    value.map_err(|error| refuse(place, error.to_string()))
-}
-
-/// JSON in which no object has a key twice: readers differ in which of the two they take.
-struct Strict(Value);
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Strict)
-    }
-}
-
-struct StrictVisitor;
-
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(Strict(value)) = list.next_element()? {
-            values.push(value);
-        }
-        Ok(values.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut object = serde_json::Map::new();
-        while let Some(key) = map.next_key::<String>()? {
-            let Strict(value) = map.next_value()?;
-            if object.insert(key.clone(), value).is_some() {
-                return Err(A::Error::custom(format!("the key {key:?} comes twice")));
-            }
-        }
-        Ok(object.into())
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::archive::Contents;
 use super::*;
+use ironloom_trust::envelope::Kind;
 
 const MANIFEST: &str = "manifest = 1\nid = \"com.example.a\"\nname = \"A\"\nversion = \"1.2.3\"\n";
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0 and the rest";
@@ -145,6 +146,7 @@ fn what_is_cut_off_or_goes_on_is_refused() {
 }
 
 /// A package whose files can be changed one by one before it is put together.
+#[derive(Clone)]
 struct Parts {
     layout: Value,
     index: Value,
@@ -278,33 +280,120 @@ fn blobs_stand_once_each_in_the_order_of_their_digests_under_their_own() {
     );
 }
 
-/// Adds a manifest with this subject, as a signature will be.
-fn sign(parts: &mut Parts, subject: &Value) {
-    let (empty, signature) = (b"{}".to_vec(), b"signature".to_vec());
+const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Adds a manifest of this type with this subject and this layer.
+fn refer(parts: &mut Parts, artifact_type: &str, subject: &Value, layer: Vec<u8>) {
+    let empty = b"{}".to_vec();
     let manifest = serde_json::to_vec(&json!({
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "artifactType": "application/vnd.example.signature",
+        "mediaType": IMAGE,
+        "artifactType": artifact_type,
         "config": descriptor("application/vnd.oci.empty.v1+json", &empty),
-        "layers": [descriptor("application/vnd.example.signature", &signature)],
+        "layers": [descriptor("application/vnd.dsse.envelope.v1+json", &layer)],
         "subject": subject,
     }))
     .unwrap();
-    parts.index["manifests"] = json!([descriptor("application/vnd.oci.image.manifest.v1+json", &manifest)]);
-    parts.blobs.extend([empty, signature, manifest]);
+    let mut named = descriptor(IMAGE, &manifest);
+    named["artifactType"] = json!(artifact_type);
+    parts.index["manifests"].as_array_mut().unwrap().push(named);
+    parts.blobs.retain(|blob| *blob != empty);
+    parts.blobs.extend([empty, layer, manifest]);
+}
+
+fn image(parts: &Parts) -> Vec<u8> {
+    serde_json::to_vec(&parts.image).unwrap()
+}
+
+fn envelope(bytes: &[u8], key: &SecretKey) -> Vec<u8> {
+    let mut envelope = Envelope::new(Kind::Package, bytes.to_vec());
+    envelope.sign(key);
+    envelope.to_json().into_bytes()
+}
+
+const SIGNATURE: &str = "application/vnd.ironloom.signature.v1";
+
+#[test]
+fn whatever_refers_to_the_image_is_let_in_and_changes_no_identity() {
+    let unsigned = Parts::new().read().unwrap();
+    let mut parts = Parts::new();
+    let subject = descriptor(IMAGE, &image(&parts));
+    refer(&mut parts, "application/vnd.example.review", &subject, b"fine".to_vec());
+    assert_eq!(parts.read().unwrap().digest, unsigned.digest);
+    refused("is not the image of this package", |parts| {
+        let other = descriptor(IMAGE, b"something else");
+        refer(parts, "application/vnd.example.review", &other, b"fine".to_vec());
+    });
+    refused("has no subject", |parts| refer(parts, SIGNATURE, &Value::Null, b"x".to_vec()));
+    refused("names two images", |parts| {
+        parts.blobs.push(b"{}".to_vec());
+        parts.index["manifests"].as_array_mut().unwrap().push(descriptor(IMAGE, b"{}"));
+    });
+    refused("has a subject", |parts| {
+        let subject = descriptor(IMAGE, b"{}");
+        parts.image["subject"] = subject;
+    });
 }
 
 #[test]
-fn a_signature_is_let_in_and_changes_no_identity() {
-    let unsigned = Parts::new().read().unwrap();
+fn signatures_are_checked_before_anything_that_they_cover_is_read() {
+    let (a, b) = (SecretKey::generate().unwrap(), SecretKey::generate().unwrap());
     let mut parts = Parts::new();
-    let image = serde_json::to_vec(&parts.image).unwrap();
-    sign(&mut parts, &descriptor("application/vnd.oci.image.manifest.v1+json", &image));
-    assert_eq!(parts.read().unwrap().digest, unsigned.digest);
-    refused("is not the image of this package", |parts| {
-        sign(parts, &descriptor("application/vnd.oci.image.manifest.v1+json", b"something else"));
-    });
-    refused("names two images", |parts| sign(parts, &Value::Null));
+    let bytes = image(&parts);
+    let subject = descriptor(IMAGE, &bytes);
+    refer(&mut parts, SIGNATURE, &subject, envelope(&bytes, &a));
+    refer(&mut parts, SIGNATURE, &subject, envelope(&bytes, &b));
+    let package = parts.clone().read().unwrap();
+    let signers: std::collections::BTreeSet<_> = package.signed.signers().collect();
+    assert_eq!(signers, [a.public(), b.public()].into());
+
+    let with = |layer: Vec<u8>| {
+        let mut parts = Parts::new();
+        refer(&mut parts, SIGNATURE, &subject, layer);
+        parts.error()
+    };
+    let other = with(envelope(b"{}", &a));
+    assert_eq!(other, "the signature is that of another package, or of another version");
+    let renamed = String::from_utf8(envelope(&bytes, &a)).unwrap();
+    let renamed = renamed.replace(&a.public().to_string(), &b.public().to_string());
+    assert!(with(renamed.into_bytes()).contains("doesn't fit"));
+    assert!(with(b"signature".to_vec()).contains("it is no signed package"));
+    // The image is malformed, too, and that isn't even looked at.
+    let mut parts = Parts::new();
+    parts.image = json!("no image");
+    let subject = descriptor(IMAGE, &image(&parts));
+    refer(&mut parts, SIGNATURE, &subject, envelope(b"{}", &a));
+    assert!(parts.error().contains("another package"));
+}
+
+#[test]
+fn a_package_is_signed_by_one_after_the_other_in_any_order() {
+    let (a, b) = (SecretKey::generate().unwrap(), SecretKey::generate().unwrap());
+    let (digest, plain) = write(MANIFEST, COMPONENT, &[("text/markdown", b"# A\n")]).unwrap();
+    let once = sign(&plain, &a).unwrap();
+    let both = sign(&once, &b).unwrap();
+    assert_eq!(both, sign(&sign(&plain, &b).unwrap(), &a).unwrap());
+    assert_eq!(both, sign(&both, &a).unwrap());
+    let by_b = read(&sign(&plain, &b).unwrap()).unwrap();
+    assert_eq!(merge(&once, &by_b).unwrap(), Some(both.clone()));
+    let (_, another) = write(MANIFEST, COMPONENT, &[]).unwrap();
+    assert_eq!(merge(&another, &by_b).unwrap(), None);
+    let package = read(&both).unwrap();
+    assert_eq!((package.digest, package.extras.len()), (digest, 1));
+    assert_eq!(package.signed.signers().count(), 2);
+    assert_eq!(read(&plain).unwrap().signed.signers().count(), 0);
+}
+
+#[test]
+fn what_other_tools_have_added_stays_beside_signatures() {
+    let mut parts = Parts::new();
+    let subject = descriptor(IMAGE, &image(&parts));
+    refer(&mut parts, "application/vnd.example.review", &subject, b"fine".to_vec());
+    let tar = Bytes::from(archive::write(&parts.contents()));
+    let key = SecretKey::generate().unwrap();
+    let signed = archive::read(&sign(&tar, &key).unwrap()).unwrap();
+    assert!(signed.blobs.iter().any(|(_, bytes)| bytes.as_ref() == b"fine"));
+    assert_eq!(signed.blobs.len(), archive::read(&tar).unwrap().blobs.len() + 2, "manifest and envelope");
 }
 
 proptest! {

@@ -5,11 +5,18 @@ use std::sync::Arc;
 use super::model::{AlarmInfo, PackageInfo, SettingInfo, SlotInfo, TimerInfo};
 use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::manifest::{Manifest, Setting, ValueType};
+use ironloom_trust::key::PublicKey;
 use ironloom_types::ids::Digest;
 
 impl PackageInfo {
     /// Describes a package.
-    pub(crate) fn of(manifest: &Manifest, digest: Digest, imports: Vec<String>, sdk: Option<String>) -> Self {
+    pub(crate) fn of(
+        manifest: &Manifest,
+        digest: Digest,
+        signers: Vec<PublicKey>,
+        imports: Vec<String>,
+        sdk: Option<String>,
+    ) -> Self {
         let unit = |unit: &Option<Arc<str>>| unit.as_ref().map(|unit| unit.to_string());
         let description = |text: &String| (!text.is_empty()).then(|| text.clone());
         let inputs = manifest.inputs.iter().map(|input| {
@@ -60,6 +67,7 @@ impl PackageInfo {
             publisher: manifest.publisher.clone(),
             description: manifest.description.clone(),
             license: manifest.license.clone(),
+            signers,
             inputs: inputs.collect(),
             outputs: outputs.collect(),
             settings: settings.collect(),

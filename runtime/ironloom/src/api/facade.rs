@@ -24,7 +24,7 @@ pub(crate) use super::revision::{
 use crate::telemetry::events::Events;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{
-    Digest, Generation, InstallationId, IntentId, PointNumber, PointPath, Sequence, SlotName,
+    AppId, Digest, Generation, InstallationId, IntentId, PointNumber, PointPath, Sequence, SlotName,
 };
 pub(crate) use ironloom_types::readings::Progress;
 use ironloom_types::readings::{Columns, NewPoint};
@@ -198,6 +198,19 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn remove_connector(&self, name: String) -> Later<'_, ()>;
     /// Stops one, or starts it again; it stays so over a restart.
     fn stop_connector(&self, name: String, stopped: bool) -> Later<'_, ConnectorStatus>;
+    /// The catalogs, in the order of their names.
+    fn catalogs(&self) -> Vec<CatalogInfo>;
+    fn catalog(&self, name: &str) -> Answer<CatalogInfo>;
+    fn add_catalog(&self, request: CatalogRequest) -> Later<'_, CatalogInfo>;
+    /// Looks at one again; where nothing of it can be taken, it stays as it is.
+    fn refresh_catalog(&self, name: String) -> Later<'_, CatalogInfo>;
+    fn remove_catalog(&self, name: String) -> Later<'_, ()>;
+    /// The apps that all catalogs offer.
+    fn offers(&self, query: OfferQuery) -> Later<'_, Page<Offer>>;
+    /// One app, as each catalog offers it.
+    fn offers_of(&self, id: AppId) -> Later<'_, Page<Offer>>;
+    /// Brings a package from a catalog; `false` where it was known.
+    fn fetch_package(&self, id: AppId, request: FetchRequest) -> Later<'_, (PackageInfo, bool)>;
     /// Its dead letters that are kept, by their numbers.
     fn connector_dead_letters(&self, name: &str, query: NumberedQuery) -> Answer<Page<ConnectorDeadLetter>>;
     /// The log lines that are written, and who has chosen them.
@@ -437,6 +450,15 @@ pub(crate) struct ReadingsQuery {
     pub order: Order,
     /// The most readings.
     pub limit: usize,
+}
+
+/// The apps that somebody looks for.
+#[derive(Clone, Debug)]
+pub(crate) struct OfferQuery {
+    pub words: String,
+    pub category: Option<String>,
+    pub catalog: Option<String>,
+    pub page: PageQuery,
 }
 
 /// A query for things that have numbers.

@@ -1,6 +1,7 @@
 //! The API's requests and answers, as plain types that serialize to its JSON.
 
 mod alarms;
+mod catalogs;
 mod connectors;
 mod intents;
 mod kept;
@@ -17,6 +18,9 @@ use utoipa::ToSchema;
 use serde_with::rust::maps_duplicate_key_is_error as once;
 
 pub(crate) use self::alarms::*;
+pub(crate) use self::catalogs::{
+    CatalogIndex, CatalogInfo, CatalogRequest, FetchRequest, Offer, OfferedVersion,
+};
 pub(crate) use self::connectors::*;
 pub(crate) use self::intents::*;
 pub(crate) use self::kept::*;
@@ -27,6 +31,7 @@ pub(crate) use crate::telemetry::{ChosenBy, LogLines};
 pub(crate) use ironloom_apps::allowance::PartialLimits;
 pub(crate) use ironloom_apps::binding::Patterns;
 pub(crate) use ironloom_apps::grants::Grants;
+use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::{Source, Timestamp};
 use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, Ordinal, Revision, Sequence, SlotName};
 use ironloom_types::readings::Quality;
@@ -79,6 +84,9 @@ pub(crate) struct PackageInfo {
     pub description: String,
     /// Its licence, as an SPDX expression.
     pub license: String,
+    /// The public keys that have signed it, `ed25519:…`; none of an unsigned one.
+    #[schema(value_type = Vec<String>)]
+    pub signers: Vec<PublicKey>,
     /// The inputs by name.
     pub inputs: BTreeMap<String, SlotInfo>,
     /// The outputs by name.
@@ -161,6 +169,10 @@ pub(crate) struct InstallRequest {
     /// The installation's id.
     pub id: InstallationId,
     pub package: Digest,
+    /// The key that its app's id is to belong to: needed where several have signed the package of a new app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub publisher: Option<PublicKey>,
     /// The patterns of each input, and the one of each output that has one.
     #[serde(default, deserialize_with = "once::deserialize")]
     pub bindings: BTreeMap<SlotName, Patterns>,
@@ -318,6 +330,10 @@ pub(crate) struct Installation {
     /// The app's version.
     pub version: String,
     pub package: Digest,
+    /// The keys that have signed the package; none where nobody vouches for it.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub signers: Vec<PublicKey>,
     pub state: InstallationState,
     /// An admin has paused it: one that is quarantined as well stays paused when that has ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 
 use super::facade::{NumberedQuery, Order, PageQuery, Place};
 use super::problem::Problem;
-use ironloom_types::ids::{Digest, InstallationId, IntentId, InvalidName, PointPath, Sequence};
+use ironloom_types::ids::{AppId, Digest, InstallationId, IntentId, InvalidName, PointPath, Sequence};
 
 /// The default number of items on a page.
 const DEFAULT_LIMIT: usize = 100;
@@ -149,6 +149,12 @@ pub(super) struct StateKey(pub String);
 /// The connector that a path names.
 pub(super) struct Connector(pub String);
 
+/// The catalog that a path names.
+pub(super) struct Catalog(pub String);
+
+/// The app that a path names. What is no id names nothing.
+pub(super) struct App(pub AppId);
+
 /// The intent that a path names.
 pub(super) struct Intent(pub IntentId);
 
@@ -214,6 +220,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Connector {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         segment(parts, state, "name").await.map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Catalog {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        segment(parts, state, "name").await.map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for App {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        AppId::new(&segment(parts, state, "id").await?).map(Self).map_err(|error| nothing(&error))
     }
 }
 

@@ -6,11 +6,12 @@ use axum::routing::{delete, get, patch, post, put};
 
 use super::capsule::Capsule;
 use super::facade::{
-    Alarm, AllInstalled, ClockStatus, ConnectorDeadLetter, ConnectorStatus, ConnectorTable, DeadLetter,
-    DrivenPoint, Halt, HaltRequest, Health, InstallRequest, Installation, Installed, Invocation, KeptState,
-    LogLevel, NoteRequest, PackageInfo, PointDetail, PointItem, PointRequest, Readiness, ReadingItem,
-    Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset, Resumed, RetiredPoints, Revised,
-    RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status, TimeSet, Timer, Usage,
+    Alarm, AllInstalled, CatalogInfo, CatalogRequest, ClockStatus, ConnectorDeadLetter, ConnectorStatus,
+    ConnectorTable, DeadLetter, DrivenPoint, FetchRequest, Halt, HaltRequest, Health, InstallRequest,
+    Installation, Installed, Invocation, KeptState, LogLevel, NoteRequest, Offer, PackageInfo, PointDetail,
+    PointItem, PointRequest, Readiness, ReadingItem, Reloaded, RenamePoint, RenamedPoint, Replay,
+    ReplayRequest, Reset, Resumed, RetiredPoints, Revised, RevisionRequest, SetLogLevel, SetTime,
+    ShelveRequest, Status, TimeSet, Timer, Usage,
 };
 use super::installations::Resume;
 use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Parameter, Success};
@@ -19,8 +20,8 @@ use super::push::Accepted;
 use super::state::{StateEntry, StateValue};
 use super::{
     ARROW_TYPE, Api, CSV_TYPE, EVENTS_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, alarms, answers, backup,
-    connectors, events, installations, intents, journal, openapi, packages, push, shapes, state, stream,
-    system,
+    catalogs, connectors, events, installations, intents, journal, openapi, packages, push, shapes, state,
+    stream, system,
 };
 use crate::backup::BACKUP_TYPE;
 use crate::telemetry::METRICS_TYPE;
@@ -606,6 +607,79 @@ pub(super) const OPERATIONS: &[Operation] = &[
         gives: Some(shapes::page::<ConnectorDeadLetter>),
         handler: || get(connectors::dead_letters),
         ..PLAIN
+    },
+    Operation {
+        path: "/v1/catalogs",
+        id: "listCatalogs",
+        summary: "The catalogs, as they were last seen",
+        gives: Some(shapes::page::<CatalogInfo>),
+        handler: || get(catalogs::list),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/catalogs",
+        id: "addCatalog",
+        summary: "Adds a catalog: a folder of the server's machine, or what a web server has. Its root must be signed by the keys that are named",
+        answers: &[Success { status: 201, when: "It is added", types: &[JSON_TYPE] }],
+        takes: Some(shapes::one::<CatalogRequest>),
+        gives: Some(shapes::one::<CatalogInfo>),
+        handler: || post(catalogs::add),
+        ..POST
+    },
+    Operation {
+        path: "/v1/catalogs/{name}",
+        id: "showCatalog",
+        summary: "One catalog",
+        gives: Some(shapes::one::<CatalogInfo>),
+        handler: || get(catalogs::show),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/catalogs/{name}",
+        id: "removeCatalog",
+        summary: "Removes a catalog, with what was seen of it; what was installed from it stays",
+        handler: || delete(catalogs::remove),
+        ..DELETE
+    },
+    Operation {
+        path: "/v1/catalogs/{name}/refresh",
+        id: "refreshCatalog",
+        summary: "Looks at a catalog again. An index that is older, altered or not signed as its root asks is refused, and the one before stays",
+        gives: Some(shapes::one::<CatalogInfo>),
+        may_be_bare: true,
+        handler: || post(catalogs::refresh),
+        ..POST
+    },
+    Operation {
+        path: "/v1/apps",
+        id: "findApps",
+        summary: "The apps that all catalogs offer, with these words in id, name, description, categories or publisher",
+        query: &["words", "category", "catalog", "after", "limit"],
+        gives: Some(shapes::page::<Offer>),
+        handler: || get(catalogs::find),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/apps/{id}",
+        id: "showApp",
+        summary: "One app with all of its versions, as each catalog offers it",
+        gives: Some(shapes::page::<Offer>),
+        handler: || get(catalogs::offer),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/apps/{id}/fetch",
+        id: "fetchApp",
+        summary: "Gets a package from a catalog, checks and keeps it, as one that was sent",
+        answers: &[
+            Success { status: 200, when: "It was known", types: &[JSON_TYPE] },
+            Success { status: 201, when: "It is kept", types: &[JSON_TYPE] },
+        ],
+        takes: Some(shapes::one::<FetchRequest>),
+        gives: Some(shapes::one::<PackageInfo>),
+        may_be_bare: true,
+        handler: || post(catalogs::fetch),
+        ..POST
     },
     Operation {
         path: "/v1/log-level",

@@ -25,7 +25,7 @@ use super::routes::OPERATIONS;
 use super::{ARROW_TYPE, Api, JSON_TYPE, Shares, Site, answers};
 use crate::telemetry::Metrics;
 use ironloom_types::clock::{Source, Timestamp};
-use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber, PointPath, Sequence};
+use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, PointNumber, PointPath, Sequence};
 use ironloom_types::limits::MAX_WAITING_PUSHES;
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
 
@@ -294,6 +294,30 @@ impl Facade for Fake {
     }
     fn stop_connector(&self, name: String, _: bool) -> Later<'_, ConnectorStatus> {
         later(Err(Problem::not_found(name)))
+    }
+    fn catalogs(&self) -> Vec<CatalogInfo> {
+        Vec::new()
+    }
+    fn catalog(&self, name: &str) -> Answer<CatalogInfo> {
+        Err(Problem::not_found(name))
+    }
+    fn add_catalog(&self, request: CatalogRequest) -> Later<'_, CatalogInfo> {
+        later(Err(Problem::refused("catalog", request.source)))
+    }
+    fn refresh_catalog(&self, name: String) -> Later<'_, CatalogInfo> {
+        later(Err(Problem::not_found(name)))
+    }
+    fn remove_catalog(&self, name: String) -> Later<'_, ()> {
+        later(Err(Problem::not_found(name)))
+    }
+    fn offers(&self, query: OfferQuery) -> Later<'_, Page<Offer>> {
+        later(Err(Problem::refused("catalog", query.words)))
+    }
+    fn offers_of(&self, id: AppId) -> Later<'_, Page<Offer>> {
+        later(Err(Problem::not_found(id.to_string())))
+    }
+    fn fetch_package(&self, id: AppId, _: FetchRequest) -> Later<'_, (PackageInfo, bool)> {
+        later(Err(Problem::not_found(id.to_string())))
     }
     fn connector_dead_letters(&self, name: &str, query: NumberedQuery) -> Answer<Page<ConnectorDeadLetter>> {
         let asked = format!("{name} {:?} {:?} {}", query.order, query.after, query.limit);

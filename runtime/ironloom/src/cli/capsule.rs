@@ -16,12 +16,13 @@ use clap::{Args, Subcommand};
 use super::client::{Client, segment};
 use super::failure::{Failure, Outcome};
 use super::r#try::{Interrupted, failure};
-use super::{Global, output, pack};
+use super::{Global, output};
 use crate::api::capsule::{Capsule as Contents, LAST, MAX_BYTES, Rerun};
 use crate::api::host::Start;
 use crate::feeds::Trial;
 use ironloom_apps::package;
 use ironloom_sandbox::Compiled;
+use ironloom_storage::small_files;
 use ironloom_types::ids::Ordinal;
 use ironloom_types::limits::MAX_PACKAGE;
 
@@ -89,7 +90,7 @@ impl Capsule {
         let shown = file.display();
         let tar = write(&answer.text, &package).with_context(|| format!("can't write {shown}"))?;
         // It has what the app remembers: for its owner alone, as the data folder is.
-        let whole = pack::written_whole(&file, &tar).with_context(|| format!("can't write {shown}"))?;
+        let whole = small_files::unnamed(&file, &tar).with_context(|| format!("can't write {shown}"))?;
         whole.persist_noclobber(&file).with_context(|| format!("can't write {shown}"))?;
         let ordinals: BTreeSet<_> = contents.invocations.iter().map(|one| one.invocation.ordinal).collect();
         if (ordinals.len() as u64) < self.last && ordinals.first().is_some_and(|first| *first > Ordinal(1)) {

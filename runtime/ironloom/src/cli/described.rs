@@ -19,6 +19,7 @@ pub(super) fn text(package: &PackageInfo) -> String {
         ("description", package.description.clone()),
         ("licence", package.license.clone()),
         ("package", package.digest.to_string()),
+        ("signed by", signers(package)),
         ("SDK", package.sdk.clone().unwrap_or_default()),
         ("limits", limits(package)),
         ("uses", uses(&imports)),
@@ -32,6 +33,13 @@ pub(super) fn text(package: &PackageInfo) -> String {
     slots(package, &mut out);
     more(package, &mut out);
     out
+}
+
+fn signers(package: &PackageInfo) -> String {
+    if package.signers.is_empty() {
+        return "nobody".to_owned();
+    }
+    package.signers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A table under a line that says what it is; nothing without rows.

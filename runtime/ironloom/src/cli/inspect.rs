@@ -49,7 +49,8 @@ fn inspect(file: &Path) -> Result<PackageInfo, Failure> {
     })?;
     check_component(&package.manifest, &surface.imports, &surface.exports)
         .map_err(|problems| Failure::File(problems.of_file(file)))?;
-    Ok(PackageInfo::of(&package.manifest, package.digest, surface.imports, surface.sdk_version))
+    let signers = package.signed.signers().collect();
+    Ok(PackageInfo::of(&package.manifest, package.digest, signers, surface.imports, surface.sdk_version))
 }
 
 /// The bytes of a package's file.

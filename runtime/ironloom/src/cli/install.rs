@@ -25,18 +25,22 @@ use super::{Global, output, show};
 use crate::api::JSON_TYPE;
 use crate::api::facade::{InstallRequest, Installed};
 use ironloom_apps::toml_section::Places;
+use ironloom_trust::key::PublicKey;
 use ironloom_types::ids::InstallationId;
 use ironloom_types::text::clean;
 
 /// Installs an app from its package.
 #[derive(Args, Debug)]
 pub(super) struct Install {
-    /// The package: a file, or the digest (sha256:…) of one that the server has. May be named in the
-    /// file of --with instead
+    /// The package: a file, the digest (sha256:…) of one that the server has, or an app of a catalog, as
+    /// [CATALOG/]ID[@VERSION]. May be named in the file of --with instead
     package: Option<String>,
     /// The installation's id, such as `pigs`
     #[arg(long)]
     id: Option<String>,
+    /// The public key of the app's publisher: needed where several have signed the package of a new app
+    #[arg(long, value_name = "KEY")]
+    publisher: Option<PublicKey>,
     #[command(flatten)]
     given: Given,
     /// Where to start in the journal: now, beginning, or an RFC 3339 time
@@ -56,7 +60,7 @@ pub(super) struct Install {
     /// The app must keep up: sources are slowed where it falls behind by more than the server's ingest.max_lag
     #[arg(long)]
     keep_up: bool,
-    /// Read all of this from a TOML file: package, id, from, adopt, timezone, keep_up, [bindings], [settings],
+    /// Read all of this from a TOML file: package, id, publisher, from, adopt, timezone, keep_up, [bindings], [settings],
     /// [limits], [grants], [grants.outputs.NAME]; flags take precedence. A file with [[installations]], each with these, installs all of
     /// them or none
     #[arg(long, value_name = "FILE")]
@@ -137,11 +141,15 @@ impl Install {
         if self.keep_up {
             asked.keep_up = Some(true);
         }
+        asked.publisher = self.publisher.or(asked.publisher);
         self.given.apply(asked)
     }
 
     /// Forgets the places of fields that flags give: what they say stands nowhere in the file.
     fn leave_to_flags(&self, places: &mut Places) {
+        if self.publisher.is_some() {
+            places.set_elsewhere("publisher");
+        }
         let given = [("id", &self.id), ("from", &self.from), ("adopt", &self.adopt)];
         for (field, _) in given.into_iter().filter(|(_, given)| given.is_some()) {
             places.set_elsewhere(field);

@@ -39,7 +39,7 @@ impl List {
             [
                 item.id.to_string(),
                 item.app.to_string(),
-                item.version.clone(),
+                show::version(&item),
                 show::state(&item),
                 item.counters.readings.to_string(),
                 show::behind(&item.lag),

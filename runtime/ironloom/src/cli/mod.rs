@@ -1,10 +1,11 @@
 //! The command line. One file for each subcommand; each speaks to the API, but for `serve`, `build`,
-//! `pack`, `new`, `dev`, `inspect`, `try`, `test`, `completions` and the hidden `compile-worker`.
+//! `pack`, `new`, `dev`, `inspect`, `key`, `sign`, `verify`, `try`, `test`, `completions` and the hidden `compile-worker`.
 
 mod alarms;
 mod backup;
 pub(crate) mod build;
 mod capsule;
+mod catalog;
 mod client;
 mod clock;
 mod completions;
@@ -20,6 +21,7 @@ mod inspect;
 mod install;
 mod intents;
 mod invocations;
+mod key;
 mod list;
 mod listing;
 mod log_level;
@@ -43,6 +45,7 @@ mod resume;
 mod serve;
 mod set;
 mod show;
+mod sign;
 mod state;
 mod status;
 mod store;
@@ -55,6 +58,7 @@ mod r#try;
 mod uninstall;
 mod upgrade;
 mod usage;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -118,6 +122,14 @@ enum Command {
     Pack(pack::PackArgs),
     /// Show what an app asks for, from its package file
     Inspect(inspect::Inspect),
+    /// Make and show keys that sign packages
+    Key(key::Key),
+    /// Sign a package
+    Sign(sign::Sign),
+    /// Show who has signed a package
+    Verify(verify::Verify),
+    /// Make a catalog of apps
+    Catalog(catalog::Catalog),
     /// Run an app on a feed from a file, without a server
     Try(r#try::Try),
     /// Run an app on its golden feeds, and compare what it does
@@ -234,6 +246,10 @@ impl Command {
             Self::Dev(command) => command.run(),
             Self::Pack(command) => Ok(pack::run(&command, global.json)?),
             Self::Inspect(command) => command.run(global),
+            Self::Key(command) => command.run(global),
+            Self::Sign(command) => command.run(global),
+            Self::Verify(command) => command.run(global),
+            Self::Catalog(command) => command.run(global),
             Self::Install(command) => command.run(global),
             Self::Uninstall(command) => command.run(global),
             Self::List(command) => command.run(global),

@@ -54,6 +54,15 @@ pub(super) fn json_text(text: &str) -> Outcome {
     if is_terminal() { print(&clean_json(text)) } else { print(text) }
 }
 
+/// Prints a text, or with `--json` a value.
+pub(super) fn print_or_json(
+    global: &Global,
+    text: &str,
+    json: impl FnOnce() -> serde_json::Value,
+) -> Outcome {
+    if global.json { json_text(&format!("{}\n", json())) } else { print(text) }
+}
+
 /// Prints lines as the server wrote them; on a terminal what could steer it is escaped.
 pub(super) fn lines(text: &str) -> Outcome {
     if is_terminal() { print(&clean_lines(text)) } else { print(text) }

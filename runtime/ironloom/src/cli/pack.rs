@@ -3,7 +3,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +14,6 @@ use ironloom_apps::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use ironloom_apps::package;
 use ironloom_apps::roles::check_component;
 use ironloom_sandbox::names;
-use ironloom_storage::folders;
 use ironloom_storage::small_files::{self, ReadError};
 use ironloom_types::ids::Digest;
 use ironloom_types::limits::MAX_PACKAGE;
@@ -125,7 +123,7 @@ impl App {
         let extras: Vec<(&str, &[u8])> =
             readme.iter().map(|page| ("text/markdown", page.as_slice())).collect();
         let (digest, tar) = package::write(&self.text, &bytes, &extras)?;
-        write_whole(path, &tar).with_context(|| format!("can't write {}", path.display()))?;
+        small_files::write(path, &tar).with_context(|| format!("can't write {}", path.display()))?;
         let Manifest { id, version, .. } = &self.manifest;
         Ok(Packed {
             path: path.to_owned(),
@@ -150,22 +148,4 @@ fn read_component(path: &Path) -> anyhow::Result<Vec<u8>> {
     package::check_component_header(&bytes)
         .map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?;
     Ok(bytes)
-}
-
-/// Writes a file so that nobody ever sees half of it.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let file = written_whole(path, bytes)?;
-    // A temporary file is its owner's alone; a package is for everybody who may see the folder.
-    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    file.persist(path)?;
-    Ok(())
-}
-
-/// Writes a file beside its place, for its owner alone.
-pub(super) fn written_whole(path: &Path, bytes: &[u8]) -> std::io::Result<tempfile::NamedTempFile> {
-    let folder = folders::parent(path);
-    fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    Ok(file)
 }

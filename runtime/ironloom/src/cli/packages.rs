@@ -7,10 +7,11 @@ use clap::{Args, Subcommand};
 use super::client::{Answer, Client, segment};
 use super::failure::{Failure, Outcome};
 use super::{Global, PageArgs, described, inspect, output};
-use crate::api::PACKAGE_TYPE;
-use crate::api::facade::PackageInfo;
+use crate::api::facade::{FetchRequest, PackageInfo};
+use crate::api::{JSON_TYPE, PACKAGE_TYPE};
 use ironloom_apps::package::not_packed;
-use ironloom_types::ids::Digest;
+use ironloom_trust::catalog::CatalogName;
+use ironloom_types::ids::{AppId, Digest};
 
 /// Lists packages, sends one, shows what an app asks for, or deletes one.
 #[derive(Args, Debug)]
@@ -77,8 +78,27 @@ pub(super) struct Uploaded {
     pub(super) is_new: bool,
 }
 
-/// The package as the server knows it, named by its digest or sent there from a file.
+/// An app of a catalog, as people name it: `[CATALOG/]ID[@VERSION]`.
+fn of_catalog(text: &str) -> Option<(AppId, FetchRequest)> {
+    let (catalog, rest) = match text.split_once('/') {
+        Some((catalog, rest)) => (Some(catalog.parse::<CatalogName>().ok()?.to_string()), rest),
+        None => (None, text),
+    };
+    let (id, version) = match rest.split_once('@') {
+        Some((id, version)) => (id, Some(version.parse().ok()?)),
+        None => (rest, None),
+    };
+    Some((AppId::new(id).ok()?, FetchRequest { version, catalog }))
+}
+
+/// The package as the server knows it, named by its digest, by the id of an app of a catalog, or sent there from a file.
 pub(super) fn upload(client: &Client, package: &str) -> Result<Uploaded, Failure> {
+    if let Some((id, request)) = of_catalog(package).filter(|_| !Path::new(package).exists()) {
+        let body = serde_json::to_string(&request).map_err(anyhow::Error::from)?;
+        let path = format!("/v1/apps/{}/fetch", segment(id.as_str()));
+        let answer = client.post(&path, &[], JSON_TYPE, body.as_bytes())?;
+        return Ok(Uploaded { info: answer.read()?, is_new: answer.created });
+    }
     if package.starts_with("sha256:") {
         let info = client.get(&format!("/v1/packages/{}", segment(package)), &[])?.read()?;
         return Ok(Uploaded { info, is_new: false });

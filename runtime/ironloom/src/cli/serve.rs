@@ -42,6 +42,9 @@ pub(super) struct Serve {
     /// Listen on an address that isn't loopback, although there are no credentials yet
     #[arg(long)]
     insecure_bind: bool,
+    /// Let packages be installed that nobody has signed, as `[policy] unsigned` does
+    #[arg(long)]
+    allow_unsigned: bool,
     /// Print a configuration with every key and its default, and exit
     #[arg(long)]
     print_default_config: bool,
@@ -88,7 +91,8 @@ impl Serve {
     /// The source of the configuration, however the working folder changes.
     fn source(&self) -> Source {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        Source { file: self.config.as_ref().map(absolute), listen: self.listen }
+        let file = self.config.as_ref().map(absolute);
+        Source { file, listen: self.listen, allow_unsigned: self.allow_unsigned }
     }
 
     fn load_config(&self, source: &Source) -> Result<Config, Failure> {

@@ -41,6 +41,11 @@ pub(super) fn state(item: &Installation) -> String {
     format!("{}{paused}{}", item.state.name(), if item.halted { ", halted" } else { "" })
 }
 
+/// The version that runs, and whether nobody vouches for it.
+pub(super) fn version(item: &Installation) -> String {
+    format!("{}{}", item.version, if item.signers.is_empty() { ", unsigned" } else { "" })
+}
+
 /// How many readings wait.
 pub(super) fn behind(lag: &Lag) -> String {
     format!("{}{}", if lag.at_most { "at most " } else { "" }, lag.readings)
@@ -54,8 +59,11 @@ pub(super) fn text(item: &Installation) -> String {
         let _ = writeln!(out, "{name:<14}{}", clean(&value));
     };
     line("id", item.id.to_string());
-    line("app", format!("{} {}", item.app, item.version));
+    line("app", format!("{} {}", item.app, version(item)));
     line("package", item.package.to_string());
+    for key in &item.signers {
+        line("signed by", key.to_string());
+    }
     line("state", format!("{}, revision {}, generation {}", state(item), item.revision, item.generation));
     for PendingRevision { revision, from, version } in &item.pending_revisions {
         let with = version.as_ref().map_or_else(String::new, |version| format!(" with version {version}"));

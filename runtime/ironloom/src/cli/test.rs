@@ -10,7 +10,7 @@ use similar::TextDiff;
 
 use super::failure::{Failure, Outcome};
 use super::r#try::{Interrupted, failure};
-use super::{Global, build, inspect, output, pack, progress};
+use super::{Global, build, inspect, output, progress};
 use crate::api::host::Start;
 use crate::feeds::golden;
 use ironloom_storage::small_files::{self, ReadError};
@@ -155,7 +155,7 @@ impl Test {
             return tested(Verdict::Same, None);
         }
         if self.bless {
-            let written = pack::write_whole(&expected, found.as_bytes());
+            let written = small_files::write(&expected, found.as_bytes());
             written.with_context(|| format!("can't write {}", expected.display()))?;
             return tested(Verdict::Blessed, None);
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
-use super::{Batch, Config, History, Journal, Log, PointUnit, Sandbox, Server, Site, Store};
+use super::{Batch, Config, History, Journal, Log, PointUnit, Policy, Sandbox, Server, Site, Store};
 use crate::connectors::ConnectorConfig;
 use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::problem::join_path;
@@ -65,6 +65,7 @@ pub(crate) fn changes(from: &Config, to: &Config) -> Vec<Change> {
         sandbox,
         limits: _,
         site,
+        policy,
         points,
         connectors,
     } = from;
@@ -83,6 +84,7 @@ pub(crate) fn changes(from: &Config, to: &Config) -> Vec<Change> {
         found.key(&format!("limits.{}", kind.name()), [&from, &to], Live::Yes, |limit| kind.show(*limit));
     }
     of_site(&mut found, [site, &to.site]);
+    of_policy(&mut found, [policy, &to.policy]);
     of_points(&mut found, [points, &to.points]);
     let names: BTreeSet<&String> = connectors.keys().chain(to.connectors.keys()).collect();
     for name in names {
@@ -153,6 +155,19 @@ fn of_site(found: &mut Compared, [from, to]: [&Site; 2]) {
         clock::Source::Feed => "feed".to_owned(),
     };
     found.key("site.clock", [clock, &to.clock], Live::No, name);
+}
+
+fn of_policy(found: &mut Compared, [from, to]: [&Policy; 2]) {
+    let Policy { unsigned, publishers, publishers_denied, apps, apps_denied } = from;
+    found.key("policy.unsigned", [unsigned, &to.unsigned], Live::Yes, text);
+    found.key("policy.publishers", [publishers, &to.publishers], Live::Yes, listed);
+    found.key("policy.publishers_denied", [publishers_denied, &to.publishers_denied], Live::Yes, listed);
+    found.key("policy.apps", [apps, &to.apps], Live::Yes, listed);
+    found.key("policy.apps_denied", [apps_denied, &to.apps_denied], Live::Yes, listed);
+}
+
+fn listed<T: Display>(all: &BTreeSet<T>) -> String {
+    all.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn of_points(found: &mut Compared, [from, to]: [&[PointUnit]; 2]) {

@@ -181,6 +181,27 @@ const KEYS: &[Key] = &[
         "\"host\", or \"feed\": time comes from the readings' `at`, for demos, tests and \
         replays.\n\"feed\" needs a loopback address.",
     ),
+    key(
+        "policy",
+        "unsigned",
+        "false",
+        "Packages that nobody has signed may be installed, such as those that are being written.\n`serve \
+         --allow-unsigned` says the same.",
+    ),
+    key(
+        "policy",
+        "publishers",
+        "[]",
+        "Public keys of which one must have signed a package, such as \"ed25519:…\". Empty: any.",
+    ),
+    key("policy", "publishers_denied", "[]", "Public keys whose packages are refused."),
+    key(
+        "policy",
+        "apps",
+        "[]",
+        "The apps that may be installed: ids, or their beginnings up to a dot, such as \"com.example\". Empty: any.",
+    ),
+    key("policy", "apps_denied", "[]", "Apps that are refused; likewise."),
 ];
 
 const SECTIONS: &[(&str, &str)] = &[
@@ -212,6 +233,7 @@ const SECTIONS: &[(&str, &str)] = &[
          The start logs which installations have other limits.",
     ),
     ("site", "Where this is."),
+    ("policy", "The packages that this host lets run, whoever installs them. What runs already goes on."),
 ];
 
 /// Sections with names of the user's choice, which have no default.

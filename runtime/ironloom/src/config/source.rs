@@ -17,6 +17,8 @@ pub(crate) struct Source {
     pub file: Option<PathBuf>,
     /// The address of the API.
     pub listen: Option<SocketAddr>,
+    /// Packages that nobody has signed may be installed, whatever the file says.
+    pub allow_unsigned: bool,
 }
 
 /// The reason why a configuration can't be taken.
@@ -42,6 +44,7 @@ impl Source {
         if let Some(listen) = self.listen {
             config.server.listen = listen;
         }
+        config.policy.unsigned |= self.allow_unsigned;
         for connector in config.connectors.values_mut() {
             connector.resolve(self.folder());
         }
@@ -61,7 +64,7 @@ mod tests {
     #[test]
     fn a_file_that_cant_be_read_is_told_once() {
         let folder = tempfile::tempdir().unwrap();
-        let source = Source { file: Some(folder.path().join("nope.toml")), listen: None };
+        let source = Source { file: Some(folder.path().join("nope.toml")), ..Source::default() };
         let told = format!("{:#}", anyhow::Error::from(source.read().unwrap_err()));
         assert!(told.contains("nope.toml can't be read"), "{told}");
         assert_eq!(told.matches("os error 2").count(), 1, "{told}");

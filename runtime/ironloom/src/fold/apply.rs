@@ -1,5 +1,6 @@
 //! Applies one record to the state in memory.
 
+mod catalogs;
 mod connectors;
 mod expired;
 mod intents;
@@ -336,6 +337,8 @@ impl Applier {
             AdminRecord::IntentConfirmed(asked) => self.confirm(*asked),
             AdminRecord::ConnectorSet(connector) => self.set_connector(*connector),
             AdminRecord::ConnectorRemoved { name } => self.remove_connector(&name),
+            AdminRecord::CatalogSet(catalog) => self.set_catalog(*catalog),
+            AdminRecord::CatalogRemoved { name } => self.remove_catalog(&name),
         }
     }
 

@@ -73,15 +73,17 @@ use self::streams::Streams;
 use self::waits::Waits;
 use crate::outbox::Outbox;
 use crate::records::admin::PackageRecord;
+use crate::records::catalog::CatalogRecord;
 use crate::records::connector::ConnectorRecord;
 use crate::records::installation::Revision;
+use crate::records::owner::AppOwner;
 use crate::telemetry::Metrics;
 use crate::telemetry::events::What;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::{LeftOut, Rematched, RoutingTable};
 use ironloom_storage::store::{CacheBudget, Storage};
 use ironloom_types::clock::{Clock, Timestamp};
-use ironloom_types::ids::{Digest, Generation, InstallationId, Position};
+use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, Position};
 
 /// The state of the fold that everybody sees.
 pub(crate) struct Shared {
@@ -126,6 +128,10 @@ pub(crate) struct Shared {
     pub receipts: RwLock<BTreeMap<Box<str>, Bytes>>,
     /// The connectors that people added or stopped, by name.
     pub connectors: RwLock<BTreeMap<Box<str>, ConnectorRecord>>,
+    /// The catalogs that people added, by name.
+    pub catalogs: RwLock<BTreeMap<Box<str>, CatalogRecord>>,
+    /// Whose each app id is that was installed.
+    pub owners: RwLock<BTreeMap<AppId, AppOwner>>,
     /// The streams with a key, with their progress.
     pub streams: RwLock<Streams>,
     /// Generations of installations that are gone, of which something is still kept.
@@ -244,6 +250,8 @@ impl Shared {
             alarm_news: NewsCount::default(),
             receipts: RwLock::default(),
             connectors: RwLock::default(),
+            catalogs: RwLock::default(),
+            owners: RwLock::default(),
             streams: RwLock::new(Streams::new()),
             removed: Mutex::default(),
             metrics,

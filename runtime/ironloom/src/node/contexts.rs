@@ -80,6 +80,7 @@ mod tests {
             digest,
             manifest: MANIFEST.to_owned(),
             file: digest,
+            signers: Vec::new(),
             imports: Vec::new(),
             sdk_version: None,
             compiled: CompiledRef { wasm: digest, engine: digest, code: digest },

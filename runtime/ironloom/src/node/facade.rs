@@ -10,20 +10,20 @@ use super::views::list_timers;
 use super::{Node, found_aside, problems};
 use crate::api::capsule::Capsule;
 use crate::api::facade::{
-    Alarm, AlarmDeed, Answer, Applied, Backlog, BackupStream, ClockStatus, ConnectorDeadLetter,
-    ConnectorStatus, ConnectorTable, DeadLetter, DrivenPoint, Ended, EpisodesQuery, Facade, Halt,
-    HaltRequest, IfMatch, IngestRules, InstallRequest, Installation, Installed, IntentDeed, Invocation,
-    KeptState, Later, LogLevel, LogLines, LogPage, Lookup, NumberedQuery, OutputsQuery, PackageInfo, Page,
-    PageQuery, PointDetail, PointItem, PointRequest, Push, Pushed, Readiness, Reading, ReadingItem,
-    ReadingsQuery, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey, Reset, Resumed,
-    RetirePoints, RetiredPoints, Revised, RevisionRequest, SetTime, Slowed, StartFrom, StateItem, Status,
-    StreamClaim, TimeSet, Timer, Usage, UsageQuery,
+    Alarm, AlarmDeed, Answer, Applied, Backlog, BackupStream, CatalogInfo, CatalogRequest, ClockStatus,
+    ConnectorDeadLetter, ConnectorStatus, ConnectorTable, DeadLetter, DrivenPoint, Ended, EpisodesQuery,
+    Facade, FetchRequest, Halt, HaltRequest, IfMatch, IngestRules, InstallRequest, Installation, Installed,
+    IntentDeed, Invocation, KeptState, Later, LogLevel, LogLines, LogPage, Lookup, NumberedQuery, Offer,
+    OfferQuery, OutputsQuery, PackageInfo, Page, PageQuery, PointDetail, PointItem, PointRequest, Push,
+    Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Reloaded, RenamePoint, RenamedPoint, Replay,
+    ReplayRequest, RequestKey, Reset, Resumed, RetirePoints, RetiredPoints, Revised, RevisionRequest,
+    SetTime, Slowed, StartFrom, StateItem, Status, StreamClaim, TimeSet, Timer, Usage, UsageQuery,
 };
 use crate::lanes::Lane;
 use crate::telemetry::events::Events;
 use ironloom_storage::log::Room;
 use ironloom_types::clock::Source;
-use ironloom_types::ids::{Digest, InstallationId, IntentId, PointPath};
+use ironloom_types::ids::{AppId, Digest, InstallationId, IntentId, PointPath};
 use ironloom_types::readings::NewPoint;
 
 /// Installations without code that `/readyz` names.
@@ -309,6 +309,40 @@ impl Facade for NodeFacade {
         Box::pin(to_its_end(Arc::clone(&self.0).stop_connector(name, stopped)))
     }
 
+    fn catalogs(&self) -> Vec<CatalogInfo> {
+        self.0.show_catalogs()
+    }
+
+    fn catalog(&self, name: &str) -> Answer<CatalogInfo> {
+        self.0.show_catalog(name)
+    }
+
+    fn add_catalog(&self, request: CatalogRequest) -> Later<'_, CatalogInfo> {
+        Box::pin(to_its_end(Arc::clone(&self.0).add_catalog(request)))
+    }
+
+    fn refresh_catalog(&self, name: String) -> Later<'_, CatalogInfo> {
+        Box::pin(to_its_end(Arc::clone(&self.0).refresh_catalog(name)))
+    }
+
+    fn remove_catalog(&self, name: String) -> Later<'_, ()> {
+        Box::pin(to_its_end(Arc::clone(&self.0).remove_catalog(name)))
+    }
+
+    fn offers(&self, query: OfferQuery) -> Later<'_, Page<Offer>> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || node.find_offers(&query)))
+    }
+
+    fn offers_of(&self, id: AppId) -> Later<'_, Page<Offer>> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || node.show_offers(&id)))
+    }
+
+    fn fetch_package(&self, id: AppId, request: FetchRequest) -> Later<'_, (PackageInfo, bool)> {
+        Box::pin(to_its_end(Arc::clone(&self.0).fetch_package(id, request)))
+    }
+
     fn connector_dead_letters(&self, name: &str, query: NumberedQuery) -> Answer<Page<ConnectorDeadLetter>> {
         self.0.list_connector_dead_letters(name, query)
     }
@@ -396,6 +430,7 @@ impl Node {
         }
         notes.extend(self.halt_note());
         notes.extend(self.owed_note());
+        notes.extend(self.unsigned_note());
         if self.exposed {
             notes.push("it listens on more than loopback, without credentials".to_owned());
         }

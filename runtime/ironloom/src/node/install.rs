@@ -63,7 +63,7 @@ impl Node {
             .map(|((request, planned), code)| New::of(request, planned, code, &self.admin.contexts, moment))
             .collect();
         let shown = if dry_run {
-            new.iter().zip(&requests).map(|(new, (_, known))| Some(new.show(&known.manifest))).collect()
+            new.iter().zip(&requests).map(|(new, (_, known))| Some(new.show(known))).collect()
         } else {
             self.write(&requests, new, routes).await?
         };
@@ -109,10 +109,12 @@ impl Node {
         let mut given = self.admin.installing.lock().await;
         self.check_again(requests, &new)?;
         let kept = self.kept_again(requests).await?;
+        let mut trust = self.trust();
         let (mut records, mut apps) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
         for (at, (((request, known), mut new), kept)) in requests.iter().zip(new).zip(kept).enumerate() {
             // The fold learns of a generation only with its record: the next one given must not wait for that.
             *given = self.shared.last_generation().max(*given).next();
+            let owner = trust.check(known, request.publisher);
             let NewInstallation { installation, revision, meta, .. } = &mut new.installation;
             (installation.begun, revision.begun) = (*given, *given);
             match kept {
@@ -136,6 +138,8 @@ impl Node {
                     *meta = first_meta((from, cursor), &known.manifest, revision, self.shared.clock.now());
                 }
             }
+            new.installation.owner =
+                owner.map_err(|problem| several::of_item(problem, at, &request.id, requests.len()))?;
             apps.push((new.installation.installation.generation, new.app));
             records.push(new.installation);
         }
@@ -184,7 +188,8 @@ impl Node {
         wrong: &mut Wrong<'r>,
     ) -> Vec<Option<Arc<KnownPackage>>> {
         let mut given = BTreeSet::new();
-        let known = requests.enumerate().map(|(at, InstallRequest { id, package, .. })| {
+        let mut trust = self.trust();
+        let known = requests.enumerate().map(|(at, InstallRequest { id, package, publisher, .. })| {
             let problem = if self.lanes.of(id).is_some() {
                 Some(format!("the installation {id} exists already; choose another id or uninstall it"))
             } else if !given.insert(id) {
@@ -195,7 +200,9 @@ impl Node {
             if let Some(problem) = problem {
                 wrong.take::<()>(at, Err(Problem::conflict("exists", problem).at(Place::field("id"))));
             }
-            wrong.take(at, self.known_or_422(*package))
+            let known = wrong.take(at, self.known_or_422(*package))?;
+            wrong.take(at, trust.check(&known, *publisher))?;
+            Some(known)
         });
         known.collect()
     }
@@ -263,7 +270,7 @@ impl New {
         let app = App { code, context: contexts.of(&known.manifest, &revision, &revision.limits) };
         let inputs = plan.inputs.iter().filter(|input| input.points > 0).map(|input| input.name.clone());
         let inputs = inputs.collect();
-        let installation = NewInstallation { installation, revision, meta, adopted: None };
+        let installation = NewInstallation { installation, revision, meta, adopted: None, owner: None };
         let mut new = Self { installation, app, inputs };
         if let Some(kept) = kept {
             new.adopt(kept, &known.manifest, moment);
@@ -272,10 +279,12 @@ impl New {
     }
 
     /// Shows it as it would be.
-    fn show(&self, manifest: &Manifest) -> crate::api::facade::Installation {
+    fn show(&self, known: &KnownPackage) -> crate::api::facade::Installation {
         let NewInstallation { installation, revision, meta, .. } = &self.installation;
         let state = InstallationState::Starting;
-        super::installations::show(installation, revision, manifest, meta, state, Lag::default())
+        let lag = Lag::default();
+        let shown = super::installations::show(installation, revision, &known.manifest, meta, state, lag);
+        crate::api::facade::Installation { signers: known.record.signers.clone(), ..shown }
     }
 }
 

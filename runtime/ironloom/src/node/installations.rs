@@ -16,8 +16,9 @@ use crate::records::installation::{self, Revision, Standing};
 use crate::records::lane::LaneMeta;
 use ironloom_apps::manifest::Manifest;
 use ironloom_storage::log::Room;
+use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::SECOND;
-use ironloom_types::ids::{InstallationId, Sequence, SlotName};
+use ironloom_types::ids::{Digest, InstallationId, Sequence, SlotName};
 
 impl Node {
     /// The lane of an installation, or 404.
@@ -66,6 +67,7 @@ impl Node {
         let newest = lane.newest();
         let (revision, manifest) = (&newest.revision, &newest.manifest);
         let mut shown = show(&installation, revision, manifest, &meta, state, self.lag(lane));
+        shown.signers = self.signers(installation.package);
         shown.pending_revisions = pending_revisions(lane);
         shown.halted = newest.manifest.has_set_points()
             && self.shared.outbox.look(|outbox| outbox.halted().has(&lane.id));
@@ -76,6 +78,11 @@ impl Node {
             shown.last_error = self.admin.loading.failure(lane.generation).or(shown.last_error);
         }
         shown
+    }
+
+    /// The keys that have signed a package.
+    pub(super) fn signers(&self, package: Digest) -> Vec<PublicKey> {
+        self.known(package).map_or_else(Vec::new, |known| known.record.signers.clone())
     }
 
     fn left_out(&self, lane: &Lane) -> LeftOut {
@@ -204,6 +211,7 @@ pub(super) fn show(
         app: installation.app.clone(),
         version: installation.version.clone(),
         package: installation.package,
+        signers: Vec::new(),
         state,
         paused: installation.standing == Standing::Paused,
         halted: false,

@@ -190,7 +190,7 @@ impl Node {
         cached_only: bool,
     ) -> Result<Arc<LoadedApp>, NotLoaded> {
         let _compiled = self.admin.compiled.read().await;
-        let (files, name, file) = (Arc::clone(&self.packages), known.record.digest.hex(), known.record.file);
+        let (files, name, file) = (Arc::clone(&self.packages), known.record.file_name(), known.record.file);
         let missed = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&missed);
         let component = move || {

@@ -4,6 +4,7 @@ mod alarms;
 mod applied;
 mod backup;
 mod capsule;
+mod catalogs;
 mod clock;
 mod connectors;
 mod contexts;
@@ -47,6 +48,7 @@ mod status;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod units;
 mod unused;
 mod usage;
@@ -95,6 +97,7 @@ pub(crate) struct Node {
     sandbox: Arc<Sandbox>,
     runner: Arc<Runner>,
     packages: Arc<Files>,
+    catalogs: catalogs::Catalogs,
     /// Points that connectors may write.
     mapped: mapped::Mapped,
     /// The points by path: for lists, and for what an installation is bound to.
@@ -353,10 +356,7 @@ fn told(record: &AdminRecord) -> String {
             let Installation { id, revision, .. } = &revised.installation;
             format!("installation {id} has revision {revision}")
         }
-        AdminRecord::Reset(reset) => {
-            let Installation { id, generation, .. } = &reset.new.installation;
-            format!("installation {id} was reset, to generation {generation}")
-        }
+        AdminRecord::Reset(reset) => told_reset(&reset.new.installation),
         AdminRecord::StateChanged(changed) => {
             let StateChanged { id, key, value, .. } = &**changed;
             let deed = if value.is_some() { "set" } else { "deleted" };
@@ -386,7 +386,13 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::Expired(expired) => told_expired(expired),
         AdminRecord::ConnectorSet(set) => told_connector(set),
         AdminRecord::ConnectorRemoved { name } => format!("connector {name} was removed"),
+        AdminRecord::CatalogSet(set) => format!("catalog {} was found in {}", set.name, set.source),
+        AdminRecord::CatalogRemoved { name } => format!("catalog {name} was removed"),
     }
+}
+
+fn told_reset(Installation { id, generation, .. }: &Installation) -> String {
+    format!("installation {id} was reset, to generation {generation}")
 }
 
 fn told_connector(set: &ConnectorRecord) -> String {

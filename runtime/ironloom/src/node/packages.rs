@@ -1,5 +1,6 @@
 //! Packages: read, checked, compiled aside, kept as files.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,7 +32,7 @@ impl Node {
         };
         let _held = self.admin.last_use.hold(package.digest);
         if let Some(known) = self.known(package.digest) {
-            let known = self.mend_package(&known, tar).await?;
+            let known = self.mend_package(&known, package, tar).await?;
             return Ok((info(&known), false));
         }
         let _compiled = self.admin.compiled.read().await;
@@ -62,6 +63,7 @@ impl Node {
             digest: package.digest,
             manifest: String::from_utf8_lossy(&package.manifest_text).into_owned(),
             file,
+            signers: package.signed.signers().collect(),
             imports: inspection.imports,
             sdk_version: inspection.sdk_version,
             compiled: inspection.compiled,
@@ -69,7 +71,7 @@ impl Node {
     }
 
     async fn write_package(&self, record: PackageRecord, tar: Bytes) -> Answer<()> {
-        let (files, name) = (Arc::clone(&self.packages), record.digest.hex());
+        let (files, name) = (Arc::clone(&self.packages), record.file_name());
         let written = aside(move || files.write(&name, &tar));
         written
             .await
@@ -80,20 +82,51 @@ impl Node {
 
     /// A package that is known was sent again: a file that is gone or damaged is written anew, and
     /// installations that have no code try once more.
-    async fn mend_package(&self, known: &Arc<KnownPackage>, tar: Bytes) -> Answer<Arc<KnownPackage>> {
+    async fn mend_package(
+        &self,
+        known: &Arc<KnownPackage>,
+        sent: package::Package,
+        tar: Bytes,
+    ) -> Answer<Arc<KnownPackage>> {
         let _installing = self.admin.installing.lock().await;
         let digest = known.record.digest;
         let gone = || {
             Problem::conflict("gone", format!("package {digest} was removed in the meantime; send it again"))
         };
-        self.known(digest).ok_or_else(gone)?;
-        if !matches!(self.read_package(known).await, Ok(Some(_))) {
-            tracing::warn!(package = %digest, "the file of a package was missing or damaged; it was written again");
-            let record = PackageRecord { file: Digest::of(&tar), ..known.record.clone() };
-            self.write_package(record, tar).await?;
+        let known = self.known(digest).ok_or_else(gone)?;
+        let signers: BTreeSet<_> = known.record.signers.iter().copied().collect();
+        let brings_more = sent.signed.signers().any(|key| !signers.contains(&key));
+        match self.read_package(&known).await {
+            Ok(Some(file)) if brings_more => {
+                let merged = aside(move || package::merge(&Bytes::from(file), &sent)).await;
+                let merged = merged.map_err(|error| problems::internal(&error))?;
+                let merged = merged.map_err(|error| problems::internal(&error))?;
+                let tar = merged.ok_or_else(|| problems::internal(&"it is the same package"))?;
+                self.rewrite_package(&known, tar).await?;
+            }
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => {
+                tracing::warn!(package = %digest, "the file of a package was missing or damaged; it was written again");
+                self.rewrite_package(&known, tar).await?;
+            }
         }
         self.admin.loading.again();
         self.known(digest).ok_or_else(gone)
+    }
+
+    /// Writes another file of a package that is known, with the signatures in it.
+    async fn rewrite_package(&self, known: &KnownPackage, tar: Bytes) -> Answer<()> {
+        let package = package::read(&tar).map_err(|error| problems::internal(&error))?;
+        // Signatures that were in a file which is gone were checked all the same.
+        let signers: BTreeSet<_> = package.signed.signers().chain(known.record.signers.clone()).collect();
+        let signers = signers.into_iter().collect();
+        let record = PackageRecord { file: Digest::of(&tar), signers, ..known.record.clone() };
+        let is_another = record.file != known.record.file;
+        self.write_package(record, tar).await?;
+        if is_another {
+            self.remove_file(known.record.file_name()).await;
+        }
+        Ok(())
     }
 
     /// A package's file.
@@ -108,7 +141,7 @@ impl Node {
     /// The file of a package; `None` where it is missing or damaged.
     async fn read_package(&self, known: &KnownPackage) -> Answer<Option<Vec<u8>>> {
         let record = &known.record;
-        let (files, name, file) = (Arc::clone(&self.packages), record.digest.hex(), record.file);
+        let (files, name, file) = (Arc::clone(&self.packages), record.file_name(), record.file);
         let read = aside(move || files.read(&name, file)).await;
         read.map_err(|error| problems::internal(&error))?.map_err(|error| problems::internal(&error))
     }
@@ -152,15 +185,23 @@ impl Node {
 
     /// Deletes a package that is there and that nothing uses; `installing` is held.
     pub(super) async fn delete_package(&self, digest: Digest) -> Answer<()> {
+        let file = self.known_or_404(digest)?.record.file_name();
         self.change(AdminRecord::PackageRemoved(digest)).await?;
-        let (files, name) = (Arc::clone(&self.packages), digest.hex());
-        let removed = aside(move || files.remove(&name)).await;
-        // The record is what counts; a file that is left over does no harm.
-        if let Ok(Err(error)) = removed {
-            tracing::warn!(%error, "the file of a removed package could not be deleted");
-        }
+        self.remove_file(file).await;
         self.admin.loading.has_old_code();
         Ok(())
+    }
+}
+
+impl Node {
+    /// Removes a file that no record names any more. The record is what counts; a file that is left over does no
+    /// harm, and the next start removes it.
+    async fn remove_file(&self, name: String) {
+        let files = Arc::clone(&self.packages);
+        let removed = aside(move || files.remove(&name)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(%error, "the file of a package that is gone could not be deleted");
+        }
     }
 }
 
@@ -183,5 +224,6 @@ pub(super) fn load_problem(error: &LoadError) -> Problem {
 /// A package, as the API shows it.
 pub(super) fn info(known: &KnownPackage) -> PackageInfo {
     let record = &known.record;
-    PackageInfo::of(&known.manifest, record.digest, record.imports.clone(), record.sdk_version.clone())
+    let (signers, imports) = (record.signers.clone(), record.imports.clone());
+    PackageInfo::of(&known.manifest, record.digest, signers, imports, record.sdk_version.clone())
 }

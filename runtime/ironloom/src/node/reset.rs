@@ -121,6 +121,6 @@ impl Node {
             points: book.meta().points,
             ..first
         };
-        NewInstallation { installation, revision, meta, adopted: None }
+        NewInstallation { installation, revision, meta, adopted: None, owner: None }
     }
 }

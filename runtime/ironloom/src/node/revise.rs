@@ -118,7 +118,11 @@ impl Node {
     ) -> Answer<New> {
         let revision = &before.revision;
         let known = match request.package.filter(|package| *package != revision.package) {
-            Some(package) => self.next_package(lane, package)?,
+            Some(package) => {
+                let known = self.next_package(lane, package)?;
+                self.trust().check(&known, None)?;
+                known
+            }
             None => self.known(revision.package).ok_or_else(|| {
                 problems::internal(&format!("the package {} of {} is missing", revision.package, lane.id))
             })?,
@@ -248,7 +252,7 @@ impl Node {
             revision.from = self.first_of(&lane, at_cursor);
         }
         let now = self.shown(Arc::clone(&lane)).await?;
-        let would_be = super::installations::show(
+        let mut would_be = super::installations::show(
             &installed(&lane.installation(), &revision, &known.manifest),
             &revision,
             &known.manifest,
@@ -256,6 +260,7 @@ impl Node {
             now.state,
             now.lag,
         );
+        would_be.signers.clone_from(&known.record.signers);
         let changes = changes(&now, &would_be);
         let installation = if is_same { now } else { would_be };
         let Rewired { matches, newly, no_longer, .. } = rewired.unwrap_or_default();
@@ -299,17 +304,17 @@ impl Node {
             self.pass().await?;
             revision.from = lane.queue.lock().pending().unwrap_or(next);
         }
+        // Another one of its app may have been installed since it was planned.
+        let is_other = revision.package != before.revision.package;
+        let owner = if is_other { self.trust().check(&known, None)? } else { None };
         let installation = installed(&lane.installation(), &revision, &known.manifest);
         let now = self.shared.clock.now();
         let mut meta = lane.book().meta().clone();
         meta.cron_due = cron_due(&meta, before, &known.manifest, &revision, now);
         meta.trouble = Trouble::default();
-        let ends = match revision.package == before.revision.package {
-            true => Ends::default(),
-            false => Ends::of(&lane.book(), &known.manifest, now),
-        };
+        let ends = if is_other { Ends::of(&lane.book(), &known.manifest, now) } else { Ends::default() };
         ends.count(&mut meta);
-        let revised = revised(installation, revision, meta, ends, migrated);
+        let revised = admin::Revised { owner, ..revised(installation, revision, meta, ends, migrated) };
         let Rewired { routes, matches, newly, no_longer } = rewired.unwrap_or_default();
         let routes = routes.into_iter().map(|routes| (lane.generation, routes)).collect();
         self.change_with(AdminRecord::Revised(Box::new(revised)), routes).await?;
@@ -374,7 +379,8 @@ fn revised(
         timers.extend(migrated.timers);
         state.extend(migrated.state.into_iter().map(|(key, value)| (key, value.map(Vec::from))));
     }
-    admin::Revised { installation, revision, meta, alarms, timers: timers.into_iter().collect(), state }
+    let timers = timers.into_iter().collect();
+    admin::Revised { installation, revision, meta, alarms, timers, state, owner: None }
 }
 
 /// 412 where a header names other revisions than the newest.

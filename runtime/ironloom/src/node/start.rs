@@ -80,6 +80,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
     let kill_switch = super::halt::KillSwitch::open(&data, &core.shared);
     let pacing = if by_steps { Pacing::BySteps } else { Pacing::Measured };
     let folder = source.folder().to_owned();
+    let catalogs = super::catalogs::Catalogs::open(folders.catalogs, &core.shared.catalogs.read());
     let node = Arc::new(Node {
         runner: Arc::new(runner(&core, &lanes, &folders.sandbox, &config, pacing)),
         config: ArcSwap::from_pointee(config),
@@ -89,6 +90,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         committer: core.committer,
         sandbox: folders.sandbox,
         packages: folders.packages,
+        catalogs,
         mapped: super::mapped::Mapped::default(),
         paths: super::paths::PathOrder::default(),
         admin: super::Admin::default(),
@@ -128,6 +130,7 @@ struct Folders {
     lock: DataLock,
     sandbox: Arc<Sandbox>,
     packages: Arc<Files>,
+    catalogs: Files,
 }
 
 impl Folders {
@@ -159,7 +162,8 @@ impl Folders {
         };
         let sandbox = Sandbox::new(sandbox).map_err(start_error)?;
         let packages = Files::open(&data.join("packages")).map_err(start_error)?;
-        Ok(Self { lock, sandbox: Arc::new(sandbox), packages: Arc::new(packages) })
+        let catalogs = Files::open(&data.join("catalogs")).map_err(start_error)?;
+        Ok(Self { lock, sandbox: Arc::new(sandbox), packages: Arc::new(packages), catalogs })
     }
 }
 
@@ -330,7 +334,7 @@ fn start_error<E: std::error::Error + 'static>(error: E) -> StartError {
 /// Removes package files of which no record tells: an upload was cut off before its record, or a removal after it.
 fn sweep_packages(files: &Files, shared: &Shared) {
     let known: std::collections::BTreeSet<String> =
-        shared.packages.read().keys().map(|digest| digest.hex()).collect();
+        shared.packages.read().values().map(|known| known.record.file_name()).collect();
     match files.keep_only(|name| known.contains(name)) {
         Ok(0) => {}
         Ok(removed) => tracing::info!(removed, "package files that nothing refers to are gone"),

@@ -62,8 +62,9 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let node = start(folder.path(), config).await;
         for digest in [INSTALLED, UNUSED] {
-            node.packages.write(&digest.hex(), b"a package").unwrap();
-            node.change(AdminRecord::PackageAdded(Box::new(package(digest)))).await.unwrap();
+            let record = package(digest);
+            node.packages.write(&record.file_name(), digest.hex().as_bytes()).unwrap();
+            node.change(AdminRecord::PackageAdded(Box::new(record))).await.unwrap();
         }
         let id = InstallationId::new("one").unwrap();
         node.change(installed(&id, 1)).await.unwrap();
@@ -98,7 +99,8 @@ fn package(digest: Digest) -> PackageRecord {
     PackageRecord {
         digest,
         manifest: MANIFEST.to_owned(),
-        file: Digest::of(b"a package"),
+        file: Digest::of(digest.hex().as_bytes()),
+        signers: Vec::new(),
         imports: Vec::new(),
         sdk_version: None,
         compiled: CompiledRef { wasm: digest, engine: digest, code: digest },
@@ -131,7 +133,7 @@ fn installed(id: &InstallationId, generation: u64) -> AdminRecord {
         revision: ids::Revision(1),
     };
     let meta = LaneMeta { next_dead_letter: 2, next_alarm: 2, dead_letters_kept: 1, ..LaneMeta::default() };
-    AdminRecord::Installed(vec![NewInstallation { installation, revision, meta, adopted: None }])
+    AdminRecord::Installed(vec![NewInstallation { installation, revision, meta, adopted: None, owner: None }])
 }
 
 /// A caller that asks for a change and hangs up: its future is polled once.
@@ -257,7 +259,7 @@ async fn a_package_that_nothing_uses_is_dropped_with_its_file_and_one_that_is_in
     node.drop_unused_packages(Duration::ZERO).await;
     let known: Vec<Digest> = node.shared.packages.read().keys().copied().collect();
     assert_eq!(known, [INSTALLED]);
-    let is_there = |digest: Digest| node.packages.path(&digest.hex()).exists();
+    let is_there = |digest: Digest| node.packages.path(&package(digest).file_name()).exists();
     assert!(is_there(INSTALLED) && !is_there(UNUSED));
     // So it does for a state that may be adopted.
     world.facade.uninstall(world.id.clone(), false).await.unwrap();
@@ -286,7 +288,7 @@ fn the_package_of_a_state_that_may_be_adopted_stays_over_a_restart() {
         node.drop_unused_packages(Duration::ZERO).await;
         let known: Vec<Digest> = node.shared.packages.read().keys().copied().collect();
         assert_eq!(known, [INSTALLED]);
-        assert!(node.packages.path(&INSTALLED.hex()).exists());
+        assert!(node.packages.path(&package(INSTALLED).file_name()).exists());
         NodeFacade(node).stop().await.unwrap();
     });
 }

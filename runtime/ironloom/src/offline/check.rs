@@ -69,13 +69,18 @@ struct Told {
     dropped_before: Sequence,
     /// Packages that came, by digest; `None` where it went.
     packages: BTreeMap<Digest, Option<Box<PackageRecord>>>,
+    /// The names of the files of all packages that were added.
+    files: BTreeSet<String>,
 }
 
 impl Told {
     fn hear(&mut self, record: AdminRecord) {
         match record {
             AdminRecord::Dropped { before } => self.dropped_before = self.dropped_before.max(before),
-            AdminRecord::PackageAdded(package) => drop(self.packages.insert(package.digest, Some(package))),
+            AdminRecord::PackageAdded(package) => {
+                self.files.insert(package.file_name());
+                self.packages.insert(package.digest, Some(package));
+            }
             AdminRecord::PackageRemoved(digest) => drop(self.packages.insert(digest, None)),
             _ => {}
         }
@@ -234,19 +239,22 @@ fn check_packages(
     progress: &mut dyn FnMut(&Looked),
 ) -> Result<(), OfflineError> {
     let files = Files::open(&offline.data.join("packages"))?;
-    let (Told { mut packages, .. }, gone) = (told, offline.fold().packages_gone);
+    let (Told { mut packages, files: mut named, .. }, gone) = (told, offline.fold().packages_gone);
     each(offline, KeyKind::Package, &mut |key, bytes| match decode::<PackageRecord>(bytes) {
-        Ok(record) if gone.contains(&record.digest) => {}
-        Ok(record) => drop(packages.entry(record.digest).or_insert_with(|| Some(Box::new(record)))),
+        Ok(record) => {
+            named.insert(record.file_name());
+            if !gone.contains(&record.digest) {
+                packages.entry(record.digest).or_insert_with(|| Some(Box::new(record)));
+            }
+        }
         Err(error) => report.add("store", format!("the value of {key}: {error}"), OF_STORE),
     });
     // Where all records can be read, a file that none of them names is one that a server had yet to remove.
     if report.findings.iter().any(|finding| matches!(finding.part, "store" | "log")) {
-        let known: BTreeSet<String> = packages.keys().chain(&gone).map(Digest::hex).collect();
-        report.packages_unknown = files.names()?.iter().filter(|name| !known.contains(*name)).count() as u64;
+        report.packages_unknown = files.names()?.iter().filter(|name| !named.contains(*name)).count() as u64;
     }
     for record in packages.into_values().flatten() {
-        match files.read(&record.digest.hex(), record.file) {
+        match files.read(&record.file_name(), record.file) {
             Ok(Some(_)) => {}
             Ok(None) => {
                 report.add("packages", format!("the file of {} is missing", record.digest), OF_PACKAGE)

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::alarm::{AlarmRecord, EpisodePlace};
+use super::catalog::CatalogRecord;
 use super::connector::ConnectorRecord;
 use super::{BodyError, Reader, VARINT, head_len, put_head};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::intent::Asked;
 use crate::records::lane::{Episodes, LaneMeta};
+use crate::records::owner::AppOwner;
+use ironloom_trust::key::PublicKey;
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
@@ -20,7 +23,7 @@ use ironloom_types::readings::{Quality, Value};
 use ironloom_types::work::Gap;
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 7;
+pub(crate) const VERSION: u8 = 8;
 
 /// One change. New variants go to the end: their order is the format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,6 +119,10 @@ pub(crate) enum AdminRecord {
     ConnectorSet(Box<ConnectorRecord>),
     /// Somebody removed a connector: the place that it had come to goes as well.
     ConnectorRemoved { name: Box<str> },
+    /// Somebody added a catalog, or it was looked at again and is another one.
+    CatalogSet(Box<CatalogRecord>),
+    /// Somebody removed a catalog, with what was seen of it.
+    CatalogRemoved { name: Box<str> },
 }
 
 /// Unit and description of a point, from a person.
@@ -227,6 +234,8 @@ pub(crate) struct Revised {
     pub timers: Vec<(Box<str>, Option<OneShot>)>,
     /// Keys of the state that its package has brought into its form: set, or deleted (`None`).
     pub state: Vec<(Box<str>, Option<Vec<u8>>)>,
+    /// As in [`NewInstallation`].
+    pub owner: Option<Box<AppOwner>>,
 }
 
 /// Stands for the sequence that follows the readings before a record, which only the committer knows.
@@ -242,6 +251,8 @@ pub(crate) struct NewInstallation {
     pub meta: LaneMeta,
     /// Set where its generation is one that was kept.
     pub adopted: Option<Box<Adopted>>,
+    /// Set where it is the first of its app, or the first one signed: the id belongs to this one from here on.
+    pub owner: Option<Box<AppOwner>>,
 }
 
 /// What an installation takes over with a generation that was kept, besides the state and the bookkeeping.
@@ -272,12 +283,22 @@ pub(crate) struct PackageRecord {
     pub manifest: String,
     /// The digest of the whole file.
     pub file: Digest,
+    /// The keys that have signed it; their signatures are in the file.
+    pub signers: Vec<PublicKey>,
     /// The imports of its component.
     pub imports: Vec<String>,
     /// The SDK that it was built with.
     pub sdk_version: Option<String>,
     /// Its compiled code.
     pub compiled: CompiledRef,
+}
+
+impl PackageRecord {
+    /// The name of its file. Another file of the same package, with further signatures, has another one, so that
+    /// there is always the one that the record names.
+    pub(crate) fn file_name(&self) -> String {
+        self.file.hex()
+    }
 }
 
 /// Appends the body.

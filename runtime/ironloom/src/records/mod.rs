@@ -6,12 +6,14 @@
 
 pub(crate) mod admin;
 pub(crate) mod alarm;
+pub(crate) mod catalog;
 pub(crate) mod columns;
 pub(crate) mod commit;
 pub(crate) mod connector;
 pub(crate) mod installation;
 pub(crate) mod intent;
 pub(crate) mod lane;
+pub(crate) mod owner;
 pub(crate) mod readings;
 
 use serde::Serialize;

@@ -2,6 +2,7 @@
 
 mod golden;
 mod random;
+mod refused;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use super::admin::{
     PointRenamed, PointSet, PointsRetired, Reset, Revised, StateChanged,
 };
 use super::alarm::{AlarmRecord, AlarmState, Cleared, ClearedBy, EpisodePlace, Note, Shelved};
+use super::catalog::CatalogRecord;
 use super::commit::{
     CommitHead, CommitRecord, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChanges,
 };
@@ -25,6 +27,7 @@ use super::{NumberedPoint, admin, commit, readings};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::intent::{Asked, IntentPlace};
 use crate::records::lane::{Episodes, LaneMeta, Published, Quarantine, Reached, Skipped, Trouble};
+use crate::records::owner::AppOwner;
 use ironloom_apps::binding::{Bindings, InputBinding, OutputBinding, Target};
 use ironloom_apps::grants::{Grants, OutputGrant, Safe};
 use ironloom_apps::manifest::{OutputKind, Severity, ValueType};
@@ -309,12 +312,26 @@ fn connector_set(table: Option<&str>, stopped: bool) -> AdminRecord {
     AdminRecord::ConnectorSet(Box::new(ConnectorRecord { name, table, stopped }))
 }
 
+fn catalog_set(index: Digest) -> AdminRecord {
+    AdminRecord::CatalogSet(Box::new(CatalogRecord {
+        name: "plant".into(),
+        source: "/c".into(),
+        floor: "{}".into(),
+        index: Some(index),
+        refreshed: Timestamp(1234),
+    }))
+}
+
+/// The public key of the third test of RFC 8032, section 7.1.
+const KEY: &str = "ed25519:_FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU";
+
 fn admin_records() -> Vec<(AdminRecord, &'static str)> {
     let package = Digest([4; 32]);
     let record = PackageRecord {
         digest: package,
         manifest: "manifest = 1".into(),
         file: Digest([5; 32]),
+        signers: vec![KEY.parse().unwrap()],
         imports: vec!["wasi:io/streams@0.2.3".into()],
         sdk_version: Some("0.1.0".into()),
         compiled: compiled(),
@@ -370,6 +387,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         keep_up: true,
     };
     let begins = LaneMeta::default();
+    let app = installation.app.clone();
     let (of, new, meta_of) = (installation.clone(), revision.clone(), begins.clone());
     let timers = vec![
         ("egg".into(), None),
@@ -382,9 +400,10 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         alarms: vec![alarm(AlarmState::Acknowledged, None)],
         timers: timers.clone(),
         state: vec![("a".into(), None), ("b".into(), Some(vec![0xff, 0]))],
+        owner: Some(Box::new(AppOwner { app, key: Some(KEY.parse().unwrap()), since: Timestamp(1234) })),
     }));
     let ended = Ended { installation: installation.clone(), meta: begins.clone() };
-    let new = NewInstallation { installation, revision, meta: begins, adopted: None };
+    let new = NewInstallation { installation, revision, meta: begins, adopted: None, owner: None };
     let reset = Reset { ended: ended.clone(), at: Timestamp(1234), new: new.clone() };
     let adopted = Adopted { alarms: vec![alarm(AlarmState::Acknowledged, None)], timers };
     let adopting = NewInstallation { adopted: Some(Box::new(adopted)), ..new };
@@ -452,6 +471,8 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         (connector_set(Some("{\"a\":\"ä\"}"), true), CONNECTOR_SET),
         (connector_set(None, false), CONNECTOR_SET_OF_FILE),
         (AdminRecord::ConnectorRemoved { name: "gate".into() }, CONNECTOR_REMOVED),
+        (catalog_set(package), CATALOG_SET),
+        (AdminRecord::CatalogRemoved { name: "plant".into() }, CATALOG_REMOVED),
         (
             AdminRecord::StateChanged(Box::new(StateChanged {
                 id: pigs(),
@@ -554,46 +575,4 @@ fn an_admins_change_has_room_for_what_the_committer_puts_into_it() {
         filled += 1;
     }
     assert_eq!(filled, 2);
-}
-
-#[test]
-fn other_versions_are_refused() {
-    let beside = |known: u8| [0, known - 1, known + 1, 255];
-    for version in beside(readings::VERSION) {
-        assert!(readings::decode(version, &unhex(READINGS)).is_err());
-    }
-    for version in beside(commit::VERSION) {
-        assert!(commit::decode(version, &unhex(COMMIT)).is_err());
-    }
-    for version in beside(admin::VERSION) {
-        assert!(admin::decode(version, &unhex(COMPILED)).is_err());
-    }
-}
-
-#[test]
-fn no_beginning_of_a_body_is_a_body_nor_is_one_with_more_behind_it() {
-    type Decodes = fn(&[u8]) -> bool;
-    let decoders: [(&str, Decodes); 3] = [
-        (READINGS, |body| readings::decode(readings::VERSION, body).is_ok()),
-        (COMMIT, |body| commit::decode(commit::VERSION, body).is_ok()),
-        (STANDING, |body| admin::decode(admin::VERSION, body).is_ok()),
-    ];
-    for (golden, is_read) in decoders {
-        let mut body = unhex(golden);
-        assert!((0..body.len()).all(|length| !is_read(&body[..length])));
-        body.push(0);
-        assert!(!is_read(&body));
-    }
-}
-
-#[test]
-fn lengths_beyond_all_memory_are_refused_before_anything_is_reserved() {
-    // Rows, a heap, state changes and points in numbers that no body can hold.
-    let mut body = vec![2, 0, 0, 0, 0, 0, 0];
-    body.extend_from_slice(&u32::MAX.to_le_bytes());
-    body.extend_from_slice(&[0; 64]);
-    assert!(readings::decode(readings::VERSION, &body).is_err());
-    let mut body = vec![2, 0, 0, 0, 0, 0];
-    body.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
-    assert!(readings::decode(readings::VERSION, &body).is_err());
 }

@@ -130,6 +130,10 @@ kinds! {
     AlarmNews = 27, "change of an alarm";
     /// A connector that people added or stopped, by name.
     Connector = 28, "connector";
+    /// Whose an app id is.
+    AppOwner = 29, "owner of an app id";
+    /// A catalog that people added, by name.
+    Catalog = 30, "catalog";
     /// Cursor, counters and more of a generation.
     Lane = 32, "lane of a generation";
     /// An app's state.
@@ -209,6 +213,10 @@ pub enum Item<'a> {
     AlarmNews(u32),
     /// A connector that people added or stopped, by name.
     Connector(&'a str),
+    /// Whose an app id is, by that id.
+    AppOwner(&'a str),
+    /// A catalog that people added, by name.
+    Catalog(&'a str),
     /// An intent without an outcome, by ordinal and index.
     Intent(Generation, Ordinal, u32),
 }
@@ -241,6 +249,8 @@ impl<'a> Item<'a> {
             Self::Driven(_) => KeyKind::Driven,
             Self::AlarmNews(_) => KeyKind::AlarmNews,
             Self::Connector(_) => KeyKind::Connector,
+            Self::AppOwner(_) => KeyKind::AppOwner,
+            Self::Catalog(_) => KeyKind::Catalog,
             Self::Intent(..) => KeyKind::Intent,
         }
     }
@@ -271,6 +281,8 @@ impl<'a> Item<'a> {
             | Self::Stream(name)
             | Self::Driven(name)
             | Self::Connector(name)
+            | Self::AppOwner(name)
+            | Self::Catalog(name)
             | Self::State(_, name)
             | Self::Timer(_, name) => bytes.extend_from_slice(name.as_bytes()),
             Self::Revision(installation, revision) => {
@@ -337,6 +349,8 @@ impl<'a> Item<'a> {
             KeyKind::Driven => Self::Driven(text(name)?),
             KeyKind::AlarmNews => Self::AlarmNews(u32::from_be_bytes(name.try_into().ok()?)),
             KeyKind::Connector => Self::Connector(text(name)?),
+            KeyKind::AppOwner => Self::AppOwner(text(name)?),
+            KeyKind::Catalog => Self::Catalog(text(name)?),
             KeyKind::Intent => {
                 let (ordinal, index) = name.split_first_chunk::<8>()?;
                 let index = u32::from_be_bytes(index.try_into().ok()?);

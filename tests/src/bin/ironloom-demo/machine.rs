@@ -32,7 +32,12 @@ impl Node {
             fs::write(path(name), text)?;
         }
         let mut command = Command::new(server::binary()?);
-        command.arg("serve").arg("--config").arg(path("ironloom.toml")).arg("--data").arg(path("data"));
+        command
+            .args(["serve", "--allow-unsigned"])
+            .arg("--config")
+            .arg(path("ironloom.toml"))
+            .arg("--data")
+            .arg(path("data"));
         command.args(["--listen", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(File::create(path("stderr"))?);
         // Ctrl-C is for the demo alone, which then looks once more and stops the server.

@@ -38,7 +38,7 @@ struct Sum {
 
 impl Test {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let source = Source { file: Some(self.config), listen: None };
+        let source = Source { file: Some(self.config), ..Source::default() };
         let config = source.read().map_err(|error| match error {
             SourceError::Wrong { .. } => Failure::File(error.to_string()),
             SourceError::Unreadable { .. } => Failure::Other(error.into()),

@@ -131,6 +131,7 @@ fn install(client: &Client, info: &PackageInfo, wanted: Wanted) -> Outcome {
     let request = InstallRequest {
         id: InstallationId::new(ID).map_err(anyhow::Error::from)?,
         package: info.digest,
+        publisher: None,
         bindings: wanted.bindings,
         grants: Grants::default(),
         settings: wanted.settings,

@@ -61,7 +61,11 @@ impl Server {
     pub(super) async fn start() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("ironloom-dev-").tempdir()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("serve").arg("--data").arg(folder.path().join("data")).args(["--listen", "127.0.0.1:0"]);
+        command
+            .args(["serve", "--allow-unsigned"])
+            .arg("--data")
+            .arg(folder.path().join("data"))
+            .args(["--listen", "127.0.0.1:0"]);
         let said = File::create(folder.path().join("server.log"))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said);
         let mut child =

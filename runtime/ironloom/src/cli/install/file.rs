@@ -155,6 +155,7 @@ mod tests {
             let expected = Asked {
                 package: Some(digest),
                 id: Some(shown.id.clone()),
+                publisher: None,
                 adopt: None,
                 from: None,
                 timezone: Some("Europe/Berlin".to_owned()),

@@ -14,6 +14,7 @@ use ironloom_apps::problem::Problems;
 use ironloom_apps::quantity::Span;
 use ironloom_apps::toml_section::{Field, Findings, Places, Section};
 use ironloom_storage::small_files;
+use ironloom_trust::key::PublicKey;
 use ironloom_types::ids::{Digest, InstallationId, SlotName};
 use ironloom_types::limits::MIB;
 
@@ -25,6 +26,7 @@ const MAX_FILE: u64 = 4 * MIB;
 pub(in crate::cli) struct Asked {
     pub(in crate::cli) package: Option<String>,
     pub(in crate::cli) id: Option<InstallationId>,
+    pub(in crate::cli) publisher: Option<PublicKey>,
     pub(in crate::cli) from: Option<StartFrom>,
     pub(in crate::cli) adopt: Option<Adopt>,
     pub(in crate::cli) timezone: Option<String>,
@@ -41,6 +43,7 @@ impl Asked {
         InstallRequest {
             id,
             package,
+            publisher: self.publisher,
             bindings: self.bindings,
             grants: Grants { mode: self.mode.unwrap_or_default(), ..self.grants },
             settings: self.settings,
@@ -137,6 +140,7 @@ fn installation(mut root: Section<'_, '_>) -> Asked {
     let mut asked = Asked {
         package: root.take("package").and_then(|field| field.text().map(str::to_owned)),
         id: root.take("id").and_then(|field| field.parsed(InstallationId::new)),
+        publisher: root.take("publisher").and_then(|field| field.parsed(str::parse)),
         from: root.take("from").and_then(|field| from(&field)),
         adopt: root.take("adopt").and_then(|field| adopt(&field)),
         timezone: root.take("timezone").and_then(|field| field.text().map(str::to_owned)),

@@ -1,5 +1,7 @@
 //! Packages of components, and components that are refused.
 
+use std::fs;
+
 use super::*;
 
 const MANIFEST: &str = "manifest = 1\nid = \"com.example.gauge\"\nname = \"Gauge\"\nversion = \"1.2.3\"\n";

@@ -18,13 +18,14 @@ use crate::records::admin::{Adopted, Ended, NewInstallation, Reset};
 use crate::records::alarm::{AlarmRecord, ClearedBy};
 use crate::records::installation::{Installation, Revision};
 use crate::records::lane::LaneMeta;
+use crate::records::owner::AppOwner;
 use ironloom_storage::store::{Item, Key, Scope, StateCache};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId, Sequence};
 
 impl Applier {
     pub(super) fn install(&mut self, new: NewInstallation) {
-        let NewInstallation { installation, mut revision, meta, adopted } = new;
+        let NewInstallation { installation, mut revision, meta, adopted, owner } = new;
         let (id, generation) = (installation.id.clone(), installation.generation);
         let lanes = &self.shared.lanes;
         let is_there = lanes.of(&id).is_some() || lanes.of_generation(generation).is_some();
@@ -34,6 +35,7 @@ impl Applier {
             return;
         }
         self.shared.generation.fetch_max(installation.begun.0, Ordering::SeqCst);
+        self.set_owner(owner);
         let mut changes = vec![
             (Scope::MAIN.key(Item::Installation(id.as_str())), Some(encode(&installation))),
             (revision_key(&id, revision.number), Some(encode(&revision))),
@@ -60,6 +62,14 @@ impl Applier {
         let routes = self.shared.prepared.lock().remove(&generation);
         let alarms = Vec::new();
         self.begin(Begin { installation, revisions, past, meta, state, queue, timers, alarms }, routes);
+    }
+
+    /// Takes over whose an app id is from here on.
+    pub(super) fn set_owner(&self, owner: Option<Box<AppOwner>>) {
+        let Some(owner) = owner else { return };
+        let key = Scope::MAIN.key(Item::AppOwner(owner.app.as_str()));
+        self.shared.overlay.apply([(key, Some(encode(&*owner)))]);
+        self.shared.owners.write().insert(owner.app.clone(), *owner);
     }
 
     /// Takes over what the store has of generations that don't live.

@@ -73,7 +73,8 @@ impl Applier {
 
     /// Begins a revision of an installation.
     pub(super) fn revise(&mut self, revised: Revised) {
-        let Revised { installation, mut revision, meta, alarms, timers, state } = revised;
+        let Revised { installation, mut revision, meta, alarms, timers, state, owner } = revised;
+        self.set_owner(owner);
         let generation = installation.generation;
         let mut holdings: Vec<_> = timers
             .iter()

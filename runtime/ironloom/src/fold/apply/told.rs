@@ -106,6 +106,12 @@ impl Applier {
             AdminRecord::TimeSet { .. } => events.tell(What::Clock { state: "set-back" }),
             AdminRecord::ConnectorSet(set) => of_connector(&set.name, "set"),
             AdminRecord::ConnectorRemoved { name } => of_connector(name, "removed"),
+            AdminRecord::CatalogSet(set) => {
+                events.tell(What::Catalog { catalog: set.name.to_string(), change: "set" });
+            }
+            AdminRecord::CatalogRemoved { name } => {
+                events.tell(What::Catalog { catalog: name.to_string(), change: "removed" });
+            }
             AdminRecord::Alarm { generation, alarm, .. } => {
                 let Some(lane) = self.shared.lanes.of_generation(*generation) else { return };
                 let before = lane.book().alarm_numbered(alarm.number).cloned();

@@ -19,9 +19,11 @@ use crate::fold::stored::{StoredLane, StoredPoint, StoredPoints, StoredStream, d
 use crate::fold::{FoldPosition, Gone, KnownPackage, Shared};
 use crate::records::admin::PackageRecord;
 use crate::records::alarm::AlarmRecord;
+use crate::records::catalog::CatalogRecord;
 use crate::records::connector::ConnectorRecord;
 use crate::records::installation::{Installation, Revision};
 use crate::records::intent::{Asked, Driven};
+use crate::records::owner::AppOwner;
 use ironloom_apps::manifest::Manifest;
 use ironloom_storage::store::{Item, Key, KeyKind, Scope, StateCache, Storage};
 use ironloom_types::effects::OneShot;
@@ -123,6 +125,8 @@ impl Loader<'_> {
             Ok(())
         })?;
         self.connectors(shared)?;
+        self.owners(shared)?;
+        self.catalogs(shared)?;
         self.each_decoded(KeyKind::Stream, |key, stream: StoredStream| {
             if let Some((_, Item::Stream(name))) = key.parse() {
                 shared.streams.write().load(name.into(), stream);
@@ -178,6 +182,20 @@ impl Loader<'_> {
     fn connectors(&self, shared: &Shared) -> Result<(), OpenError> {
         self.each_decoded(KeyKind::Connector, |_, connector: ConnectorRecord| {
             shared.connectors.write().insert(connector.name.clone(), connector);
+            Ok(())
+        })
+    }
+
+    fn catalogs(&self, shared: &Shared) -> Result<(), OpenError> {
+        self.each_decoded(KeyKind::Catalog, |_, catalog: CatalogRecord| {
+            shared.catalogs.write().insert(catalog.name.clone(), catalog);
+            Ok(())
+        })
+    }
+
+    fn owners(&self, shared: &Shared) -> Result<(), OpenError> {
+        self.each_decoded(KeyKind::AppOwner, |_, owner: AppOwner| {
+            shared.owners.write().insert(owner.app.clone(), owner);
             Ok(())
         })
     }

@@ -119,6 +119,8 @@ impl Numberer {
             | AdminRecord::PointSet(_)
             | AdminRecord::ConnectorSet(_)
             | AdminRecord::ConnectorRemoved { .. }
+            | AdminRecord::CatalogSet(_)
+            | AdminRecord::CatalogRemoved { .. }
             | AdminRecord::Dropped { .. } => {}
         }
         Ok(())

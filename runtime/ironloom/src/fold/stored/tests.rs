@@ -212,6 +212,7 @@ fn packages() {
         digest: image,
         manifest: "manifest = 1\n".to_owned(),
         file,
+        signers: Vec::new(),
         imports: vec!["a".to_owned(), "bc".to_owned()],
         sdk_version: sdk_version.map(str::to_owned),
         compiled: CompiledRef { wasm, engine, code },

@@ -25,6 +25,7 @@ use crate::records::commit::{self, CommitHead, DeadLetter, Invocation, Invocatio
 use crate::records::connector::ConnectorRecord;
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::{LaneMeta, Published, Reached};
+use crate::records::owner::AppOwner;
 use crate::records::readings::{Idempotency, ReadingsHead, Receipt};
 use ironloom_apps::binding::{Bindings, InputBinding, Patterns};
 use ironloom_apps::manifest::Manifest;
@@ -34,11 +35,14 @@ use ironloom_types::CompiledRef;
 use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{
-    self, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
+    self, AppId, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
 };
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Columns, NewPoint, Progress, Quality, Value};
 use ironloom_types::work::Gap;
+
+/// The public key of the third test of RFC 8032, section 7.1.
+const KEY: &str = "ed25519:_FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU";
 
 pub(super) const MANIFEST: &str = r#"
 manifest = 1
@@ -502,6 +506,7 @@ impl World {
             digest,
             manifest: manifest.to_owned(),
             file: digest,
+            signers: Vec::new(),
             imports: Vec::new(),
             sdk_version: None,
             compiled: CompiledRef { wasm: digest, engine: digest, code: digest },
@@ -732,6 +737,7 @@ impl World {
             alarms,
             timers,
             state,
+            owner: owner(generation, number),
         };
         self.admin(AdminRecord::Revised(Box::new(revised)), Ok(()));
     }
@@ -1212,7 +1218,16 @@ fn new_installation(
         timezone: "UTC".to_owned(),
         keep_up: false,
     };
-    NewInstallation { installation, revision, meta, adopted: None }
+    let owner = owner(generation, ids::Revision(1));
+    NewInstallation { installation, revision, meta, adopted: None, owner }
+}
+
+/// Some installs and upgrades say whose the app is.
+fn owner(generation: u64, revision: ids::Revision) -> Option<Box<AppOwner>> {
+    let app = AppId::new("com.example.app").unwrap();
+    let key = (revision.0 % 2 == 1).then(|| KEY.parse().unwrap());
+    let owner = AppOwner { app, key, since: Timestamp(generation) };
+    (generation % 3 != 0).then(|| Box::new(owner))
 }
 
 pub(super) fn head(generation: u64, id: &str, meta: &LaneMeta) -> CommitHead {

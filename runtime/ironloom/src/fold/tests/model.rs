@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::fold::submission::{Accepted, Refusal};
+use crate::records::admin::AdminRecord;
 use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy};
 use crate::records::commit::DeadLetter;
 use crate::records::connector::ConnectorRecord;
 use crate::records::installation::Standing;
 use crate::records::lane::{LaneMeta, Skipped};
+use crate::records::owner::AppOwner;
 use crate::records::readings::Receipt;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
-use ironloom_types::ids::{Digest, Ordinal, Sequence, SlotName};
+use ironloom_types::ids::{AppId, Digest, Ordinal, Sequence, SlotName};
 use ironloom_types::readings::{Progress, Quality, Value};
 use ironloom_types::work::Gap;
 
@@ -99,6 +101,8 @@ pub(super) struct Model {
     pub dropped: usize,
     pub receipts: BTreeMap<String, Vec<u8>>,
     pub connectors: BTreeMap<Box<str>, ConnectorRecord>,
+    /// Whose each app id is.
+    pub owners: BTreeMap<AppId, AppOwner>,
     /// Progress and time of each stream.
     pub streams: BTreeMap<String, (Progress, u64)>,
     pub packages: BTreeSet<Digest>,
@@ -125,6 +129,17 @@ pub(super) struct Model {
 type TimerChanges = Vec<(Box<str>, Option<OneShot>)>;
 
 impl Model {
+    /// Notes whose app ids are from a record on.
+    pub fn hear_of_owners(&mut self, record: &AdminRecord) {
+        let owners: Vec<_> = match record {
+            AdminRecord::Installed(new) => new.iter().filter_map(|new| new.owner.clone()).collect(),
+            AdminRecord::Revised(revised) => revised.owner.clone().into_iter().collect(),
+            AdminRecord::Reset(reset) => reset.new.owner.clone().into_iter().collect(),
+            _ => Vec::new(),
+        };
+        self.owners.extend(owners.into_iter().map(|owner| (owner.app.clone(), *owner)));
+    }
+
     fn add(&mut self, rows: Vec<Reading>) {
         for row in rows {
             let known = self.points.iter().position(|path| path.as_ref() == Some(&row.path));

@@ -212,6 +212,9 @@ impl World {
 
     pub(super) fn admin(&mut self, record: AdminRecord, answer: Result<(), Refusal>) {
         let (reply, durable) = oneshot::channel();
+        if answer.is_ok() {
+            self.model.hear_of_owners(&record);
+        }
         self.submit(Submission::Admin(Box::new(AdminSubmission { record, reply })));
         self.expect(durable, answer);
         self.model.time_of_record = self.model.time;
@@ -385,6 +388,7 @@ impl World {
             shared.receipts.read().iter().map(|(name, note)| (name.to_string(), note.to_vec())).collect();
         assert_eq!(receipts, model.receipts);
         assert_eq!(*shared.connectors.read(), model.connectors);
+        assert_eq!(*shared.owners.read(), model.owners);
         assert_eq!(shared.streams.read().all(), model.streams);
         assert_eq!(shared.last_generation(), Generation(model.generation));
         assert_eq!(shared.packages.read().keys().copied().collect::<BTreeSet<_>>(), model.packages);

@@ -128,7 +128,7 @@ impl Kept {
 impl New {
     /// Has it go on with a generation that is kept, in a revision that follows its last one.
     pub(super) fn adopt(&mut self, kept: &Kept, manifest: &Manifest, moment: Moment) {
-        let NewInstallation { installation, revision, meta, adopted } = &mut self.installation;
+        let NewInstallation { installation, revision, meta, adopted, .. } = &mut self.installation;
         let number = ids::Revision(kept.ended.revision.0 + 1);
         installation.generation = kept.generation;
         (installation.revision, revision.number) = (number, number);

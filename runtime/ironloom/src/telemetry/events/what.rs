@@ -68,6 +68,8 @@ pub(crate) enum What {
     },
     /// A package was `added` or `removed`.
     Package { package: Digest, change: &'static str },
+    /// A catalog was `set`, that is added or found to be another one, or `removed`.
+    Catalog { catalog: String, change: &'static str },
     /// The machine's clock has `stepped`, is `behind` journal time, or has `caught-up`; or journal time was `set-back`.
     Clock { state: &'static str },
     /// The disk is `low`, so that nothing new is taken, or `ok` again.
@@ -92,13 +94,14 @@ impl What {
             Self::Unconfirmed { .. } => "unconfirmed",
             Self::Halt { .. } => "halt",
             Self::Package { .. } => "package",
+            Self::Catalog { .. } => "catalog",
             Self::Clock { .. } => "clock",
             Self::Disk { .. } => "disk",
         }
     }
 
     /// All kinds.
-    pub(crate) const KINDS: [&str; 16] = [
+    pub(crate) const KINDS: [&str; 17] = [
         "installation",
         "state",
         "alarm",
@@ -113,6 +116,7 @@ impl What {
         "unconfirmed",
         "halt",
         "package",
+        "catalog",
         "clock",
         "disk",
     ];
@@ -134,6 +138,7 @@ impl What {
             Self::Points { .. }
             | Self::Connector { .. }
             | Self::Package { .. }
+            | Self::Catalog { .. }
             | Self::Clock { .. }
             | Self::Disk { .. } => None,
         }

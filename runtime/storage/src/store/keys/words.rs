@@ -18,7 +18,9 @@ impl fmt::Display for Key {
             | Item::Receipt(name)
             | Item::Driven(name)
             | Item::Stream(name)
-            | Item::Connector(name) => write!(f, " {name}")?,
+            | Item::Connector(name)
+            | Item::AppOwner(name)
+            | Item::Catalog(name) => write!(f, " {name}")?,
             Item::Revision(installation, revision) => {
                 write!(f, " {revision} of installation {installation}")?
             }

@@ -48,6 +48,8 @@ impl Owned {
             KeyKind::Driven => Item::Driven(&self.first),
             KeyKind::AlarmNews => Item::AlarmNews(self.number as u32),
             KeyKind::Connector => Item::Connector(&self.first),
+            KeyKind::AppOwner => Item::AppOwner(&self.first),
+            KeyKind::Catalog => Item::Catalog(&self.first),
             KeyKind::Intent => Item::Intent(generation, Ordinal(self.number), 7),
         }
     }
@@ -79,6 +81,8 @@ impl Owned {
             | Item::Stream(text)
             | Item::Driven(text)
             | Item::Connector(text)
+            | Item::AppOwner(text)
+            | Item::Catalog(text)
             | Item::State(_, text)
             | Item::Timer(_, text) => text.to_owned(),
             Item::Revision(text, _) | Item::Alarm(_, text, _) => text.into_owned(),
@@ -229,6 +233,8 @@ fn the_bytes_of_keys_are_these() {
         (Item::Driven("ev/1"), with(26, 0, b"ev/1")),
         (Item::AlarmNews(258), with(27, 0, &[0, 0, 1, 2])),
         (Item::Connector("plant"), with(28, 0, b"plant")),
+        (Item::AppOwner("com.example.a"), with(29, 0, b"com.example.a")),
+        (Item::Catalog("plant"), with(30, 0, b"plant")),
         (Item::Intent(Generation(6), Ordinal(258), 9), with(40, 6, &[0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 9])),
     ];
     for (item, bytes) in golden {

@@ -1,0 +1,70 @@
+//! `/v1/catalogs` and `/v1/apps`.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+
+use super::body::{Json, Nothing, Optional};
+use super::facade::{CatalogRequest, FetchRequest, OfferQuery, Page};
+use super::params::{App, Catalog, Params};
+use super::problem::Problem;
+use super::{Api, answers};
+
+pub(super) async fn list(State(api): State<Api>) -> Result<Response, Problem> {
+    answers::ok(&api, &Page { items: api.node.catalogs(), next: None }).await
+}
+
+pub(super) async fn show(State(api): State<Api>, Catalog(name): Catalog) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.catalog(&name)?).await
+}
+
+pub(super) async fn add(
+    State(api): State<Api>,
+    Json(request): Json<CatalogRequest>,
+) -> Result<Response, Problem> {
+    let catalog = api.node.add_catalog(request).await?;
+    answers::created(&api, &format!("/v1/catalogs/{}", catalog.name), &catalog).await
+}
+
+pub(super) async fn refresh(
+    State(api): State<Api>,
+    Catalog(name): Catalog,
+    Optional(Nothing {}): Optional<Nothing>,
+) -> Result<Response, Problem> {
+    answers::done(&api, &api.node.refresh_catalog(name).await?).await
+}
+
+pub(super) async fn remove(State(api): State<Api>, Catalog(name): Catalog) -> Result<Response, Problem> {
+    api.node.remove_catalog(name).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Looks through all catalogs.
+pub(super) async fn find(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
+    let query = OfferQuery {
+        words: params.text("words").unwrap_or_default(),
+        category: params.text("category"),
+        catalog: params.text("catalog"),
+        page: params.page()?,
+    };
+    answers::page(&api, move |node| async move { node.offers(query).await }).await
+}
+
+/// One app, as each catalog offers it.
+pub(super) async fn offer(State(api): State<Api>, App(id): App) -> Result<Response, Problem> {
+    answers::page(&api, move |node| async move { node.offers_of(id).await }).await
+}
+
+/// Brings a package here: 201, or 200 where it was known.
+pub(super) async fn fetch(
+    State(api): State<Api>,
+    App(id): App,
+    Optional(request): Optional<FetchRequest>,
+) -> Result<Response, Problem> {
+    let (package, is_new) = api.node.fetch_package(id, request).await?;
+    if is_new {
+        answers::created(&api, &format!("/v1/packages/{}", package.digest), &package).await
+    } else {
+        answers::done(&api, &package).await
+    }
+}

@@ -1,0 +1,110 @@
+//! Catalogs and the apps that they offer.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use ironloom_trust::key::PublicKey;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{AppId, Digest};
+
+/// A catalog that is to be added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CatalogRequest {
+    /// A folder of the server's machine, by its path from the root, or a URL that begins with `http://`.
+    #[schema(example = "/media/usb/catalog")]
+    pub source: String,
+    /// Public keys that have signed its first root: whom to believe, as its maker has told by another way.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub trust: Vec<PublicKey>,
+}
+
+/// A catalog, as it was last seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct CatalogInfo {
+    pub name: String,
+    /// The folder or URL that it is read from.
+    pub source: String,
+    /// The version of its root.
+    pub root: u64,
+    /// The keys that sign its root.
+    #[schema(value_type = Vec<String>)]
+    pub root_keys: Vec<PublicKey>,
+    /// Its index; none after a restore, until it is refreshed.
+    pub index: Option<CatalogIndex>,
+    /// The time of the last look that found it.
+    pub refreshed: Timestamp,
+    /// Why a later look found nothing that could be taken.
+    pub problem: Option<String>,
+}
+
+/// The index of a catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct CatalogIndex {
+    pub version: u64,
+    pub issued: Timestamp,
+    pub expires: Timestamp,
+    /// Nothing of it is installed any more, until there is a newer one.
+    pub expired: bool,
+    /// The number of apps.
+    pub apps: u64,
+}
+
+/// An app that a catalog offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Offer {
+    pub catalog: String,
+    pub id: AppId,
+    /// The app's name for people.
+    pub name: String,
+    /// The name of whoever may sign it, as the catalog has it.
+    pub publisher: String,
+    /// The key that signs its packages.
+    #[schema(value_type = String)]
+    pub key: PublicKey,
+    /// The reason why that key isn't believed any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<String>,
+    pub description: String,
+    /// Its licence, as an SPDX expression.
+    pub license: String,
+    pub categories: Vec<String>,
+    /// The catalog's index has expired.
+    pub expired: bool,
+    /// From the oldest to the newest; of a list the newest alone.
+    pub versions: Vec<OfferedVersion>,
+}
+
+/// A version of an app that a catalog offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct OfferedVersion {
+    pub version: String,
+    pub package: Digest,
+    /// The size of the package's file.
+    pub bytes: u64,
+    /// The units of its inputs, by name; an empty text where there is none.
+    pub inputs: BTreeMap<String, String>,
+    /// Those of what it derives.
+    pub outputs: BTreeMap<String, String>,
+    /// Those of the set-points that it asks for.
+    pub set_points: BTreeMap<String, String>,
+    /// The reason why it must not be installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<String>,
+}
+
+/// The version of an app that is to be brought here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct FetchRequest {
+    /// Without one the newest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub version: Option<semver::Version>,
+    /// The catalog; needed where several offer the app.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<String>,
+}

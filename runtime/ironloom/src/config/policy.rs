@@ -1,0 +1,171 @@
+//! `[policy]`: which packages the host lets run, whoever asks for it.
+
+use std::collections::BTreeSet;
+
+use super::key;
+use ironloom_apps::toml_section::{Field, Section};
+use ironloom_trust::key::PublicKey;
+use ironloom_trust::rotation::covers;
+use ironloom_types::ids::AppId;
+
+/// The host's rules for packages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// Packages that nobody has signed may be installed.
+    pub unsigned: bool,
+    /// Keys of which one must have signed a package; any where there is none.
+    pub publishers: BTreeSet<PublicKey>,
+    /// Keys none of which may have signed it.
+    pub publishers_denied: BTreeSet<PublicKey>,
+    /// App ids, or the beginnings of some; any where there is none.
+    pub apps: BTreeSet<String>,
+    pub apps_denied: BTreeSet<String>,
+}
+
+/// The reason why the host doesn't let a package run. Each names the key of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotAllowed {
+    #[error("it isn't signed, and [policy] unsigned doesn't allow that")]
+    Unsigned,
+    #[error("[policy] apps_denied names the app {0}")]
+    AppDenied(AppId),
+    #[error("[policy] apps doesn't name the app {0}")]
+    AppNotListed(AppId),
+    #[error("[policy] publishers_denied names {0}, which has signed it")]
+    PublisherDenied(PublicKey),
+    #[error("none of the keys that have signed it is among [policy] publishers")]
+    PublisherNotListed,
+}
+
+impl Policy {
+    /// Checks a package of an app, by the keys that have signed it. Gives those of them that count: anybody can add a
+    /// signature, so that of a key that is denied neither helps nor harms.
+    ///
+    /// # Errors
+    /// The first rule that is against it.
+    pub(crate) fn signers(&self, app: &AppId, signers: &[PublicKey]) -> Result<Vec<PublicKey>, NotAllowed> {
+        let names = |prefixes: &BTreeSet<String>| prefixes.iter().any(|prefix| covers(prefix, app.as_str()));
+        if names(&self.apps_denied) {
+            return Err(NotAllowed::AppDenied(app.clone()));
+        }
+        if !self.apps.is_empty() && !names(&self.apps) {
+            return Err(NotAllowed::AppNotListed(app.clone()));
+        }
+        let is_denied = |key: &&PublicKey| self.publishers_denied.contains(key);
+        let counting: Vec<PublicKey> = signers.iter().filter(|key| !is_denied(key)).copied().collect();
+        match signers.iter().find(is_denied) {
+            Some(denied) if counting.is_empty() => return Err(NotAllowed::PublisherDenied(*denied)),
+            None if signers.is_empty() && !self.unsigned => return Err(NotAllowed::Unsigned),
+            _ => {}
+        }
+        let is_listed = |key: &PublicKey| self.publishers.contains(key);
+        if !counting.is_empty() && !self.publishers.is_empty() && !counting.iter().any(is_listed) {
+            return Err(NotAllowed::PublisherNotListed);
+        }
+        Ok(counting)
+    }
+}
+
+pub(super) fn read(mut section: Section<'_, '_>) -> Option<Policy> {
+    let unsigned = key(&mut section, "policy", "unsigned").and_then(|field| field.boolean());
+    let publishers = key(&mut section, "policy", "publishers").and_then(keys);
+    let publishers_denied = key(&mut section, "policy", "publishers_denied").and_then(keys);
+    let apps = key(&mut section, "policy", "apps").and_then(prefixes);
+    let apps_denied = key(&mut section, "policy", "apps_denied").and_then(prefixes);
+    section.finish();
+    Some(Policy {
+        unsigned: unsigned?,
+        publishers: publishers?,
+        publishers_denied: publishers_denied?,
+        apps: apps?,
+        apps_denied: apps_denied?,
+    })
+}
+
+fn keys(field: Field<'_, '_>) -> Option<BTreeSet<PublicKey>> {
+    let read = field.texts()?.into_iter().map(|text| field.checked(text.parse::<PublicKey>()));
+    // All are read before one that is wrong ends it, so that every error is found.
+    let read: Vec<Option<PublicKey>> = read.collect();
+    read.into_iter().collect()
+}
+
+fn prefixes(field: Field<'_, '_>) -> Option<BTreeSet<String>> {
+    let texts = field.texts()?;
+    for text in &texts {
+        // `com.example` is the beginning of ids, and an id as well.
+        if AppId::new(&format!("{text}.x")).is_err() {
+            field.refuse(format!("{text:?} is no app id, nor the beginning of one up to a dot"));
+        }
+    }
+    Some(texts.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+    use ironloom_trust::key::SecretKey;
+
+    fn policy(text: &str) -> Policy {
+        Config::read(&format!("[policy]\n{text}")).unwrap().policy
+    }
+
+    #[test]
+    fn what_nobody_has_signed_needs_a_word() {
+        let app = AppId::new("com.example.pigs").unwrap();
+        let key = SecretKey::generate().unwrap().public();
+        assert_eq!(policy("").signers(&app, &[]), Err(NotAllowed::Unsigned));
+        assert_eq!(policy("unsigned = true").signers(&app, &[]), Ok(vec![]));
+        assert_eq!(policy("").signers(&app, &[key]), Ok(vec![key]));
+    }
+
+    #[test]
+    fn the_signature_of_a_denied_key_neither_helps_nor_harms() {
+        let app = AppId::new("com.example.pigs").unwrap();
+        let [a, b] = [(); 2].map(|()| SecretKey::generate().unwrap().public());
+        let policy = policy(&format!("publishers_denied = [\"{a}\"]\nunsigned = true"));
+        assert_eq!(policy.signers(&app, &[a, b]), Ok(vec![b]));
+        assert_eq!(policy.signers(&app, &[a]), Err(NotAllowed::PublisherDenied(a)));
+    }
+
+    #[test]
+    fn each_rule_is_held_and_named() {
+        let [a, b] = [(); 2].map(|()| SecretKey::generate().unwrap().public());
+        let check = |text: &str, app: &str| {
+            policy(text).signers(&AppId::new(app).unwrap(), &[a]).map_err(|error| error.to_string())
+        };
+        for (text, app, refused) in [
+            ("apps = [\"com.example\"]", "com.example.pigs", ""),
+            ("apps = [\"com.example\"]", "com.examples", "[policy] apps doesn't name the app com.examples"),
+            (
+                "apps_denied = [\"com.example.pigs\"]",
+                "com.example.pigs",
+                "[policy] apps_denied names the app com.example.pigs",
+            ),
+            ("apps_denied = [\"com.example.pigs\"]", "com.example.pigsty", ""),
+            (&format!("publishers = [\"{a}\", \"{b}\"]"), "com.example.a", ""),
+            (
+                &format!("publishers = [\"{b}\"]"),
+                "com.example.a",
+                "none of the keys that have signed it is among [policy] publishers",
+            ),
+            (
+                &format!("publishers_denied = [\"{a}\"]"),
+                "com.example.a",
+                &format!("[policy] publishers_denied names {a}, which has signed it"),
+            ),
+        ] {
+            assert_eq!(check(text, app).err().unwrap_or_default(), refused, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_wrong_key_is_told() {
+        let problems =
+            Config::read("[policy]\npublishers = [\"me\", \"you\"]\napps = [\"Pigs\"]\n").unwrap_err();
+        let told: Vec<_> = problems.0.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[1].starts_with("\"you\" is not a public key"), "{told:?}");
+        assert!(told[2].starts_with("\"Pigs\" is no app id"), "{told:?}");
+    }
+}

@@ -1,0 +1,288 @@
+//! Catalogs: added, looked at again, removed; the apps on offer, and their packages.
+
+mod offers;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::{Node, problems};
+use crate::api::facade::{Answer, CatalogIndex, CatalogInfo, CatalogRequest, Place, Problem};
+use crate::aside::aside;
+use crate::catalogs::source::{Source, SourceError};
+use crate::catalogs::{INDEX, root_path};
+use crate::records::admin::AdminRecord;
+use crate::records::catalog::{CatalogRecord, MOST_CATALOGS};
+use ironloom_storage::store::Files;
+use ironloom_trust::catalog::CatalogError;
+use ironloom_trust::catalog::floor::Floor;
+use ironloom_trust::catalog::rules::{Word, time};
+use ironloom_trust::catalog::search::Searchable;
+use ironloom_trust::envelope::{Envelope, Kind};
+use ironloom_trust::key::PublicKey;
+use ironloom_types::clock::{Timestamp, host_time};
+use ironloom_types::ids::Digest;
+
+/// The most roots that one look takes.
+const MOST_ROOTS: u64 = 1_000;
+
+/// The catalogs of a node, ready to be looked through.
+pub(super) struct Catalogs {
+    all: RwLock<BTreeMap<Box<str>, Arc<Catalog>>>,
+    /// Their indexes, as they were signed.
+    files: Arc<Files>,
+    /// Held by whoever changes one.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// A catalog with its index in memory.
+#[derive(Debug)]
+pub(super) struct Catalog {
+    pub(super) source: Source,
+    pub(super) floor: Floor,
+    /// None where the file is gone, as after a restore: the next look brings it.
+    pub(super) apps: Option<Searchable>,
+    refreshed: Timestamp,
+    /// The reason why the last look found nothing new.
+    problem: Mutex<Option<String>>,
+}
+
+impl Catalog {
+    /// Its word on apps; none without an index.
+    pub(super) fn word(&self) -> Option<Word<'_>> {
+        Some(Word { floor: &self.floor, index: &self.apps.as_ref()?.index })
+    }
+}
+
+/// The parts of a catalog as one look has found them.
+struct Found {
+    floor: Floor,
+    apps: Searchable,
+    /// The file of the index.
+    file: Vec<u8>,
+}
+
+/// The reason why a look has found none.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error("{0} has no {1}: it is no catalog, or one that nobody has signed yet")]
+    Missing(Source, &'static str),
+}
+
+impl Catalogs {
+    /// Those that the log knows.
+    pub(super) fn open(files: Files, records: &BTreeMap<Box<str>, CatalogRecord>) -> Self {
+        let mut all = BTreeMap::new();
+        for record in records.values() {
+            match load(&files, record) {
+                Ok(catalog) => drop(all.insert(record.name.clone(), Arc::new(catalog))),
+                Err(error) => {
+                    tracing::error!(catalog = %record.name, %error, "a catalog can't be read; add it again")
+                }
+            }
+        }
+        let names: Vec<String> = records.values().filter_map(|one| Some(one.index?.hex())).collect();
+        if let Err(error) = files.keep_only(|name| names.iter().any(|known| known == name)) {
+            tracing::warn!(%error, "old indexes of catalogs could not be removed");
+        }
+        Self { all: RwLock::new(all), files: Arc::new(files), changing: tokio::sync::Mutex::default() }
+    }
+
+    /// All of them as they are now.
+    pub(super) fn all(&self) -> Vec<Arc<Catalog>> {
+        self.all.read().values().cloned().collect()
+    }
+
+    fn one(&self, name: &str) -> Answer<Arc<Catalog>> {
+        let found = self.all.read().get(name).cloned();
+        found.ok_or_else(|| {
+            Problem::not_found(format!("there is no catalog {name:?}"))
+                .hint("`ironloom catalog list` lists those that there are.")
+        })
+    }
+}
+
+/// Reads a record and the file of its index.
+fn load(files: &Files, record: &CatalogRecord) -> Result<Catalog, String> {
+    let floor: Floor = serde_json::from_str(&record.floor).map_err(|error| error.to_string())?;
+    let source = Source::new(&record.source).map_err(|error| error.to_string())?;
+    let file = record.index.map(|index| files.read(&index.hex(), index));
+    let (apps, problem) = match file {
+        Some(Ok(Some(bytes))) => {
+            // Whoever can write here can write anything; it is held against the digest in the log.
+            let mut again = floor.clone();
+            let index = again.take_index(&bytes).map_err(|error| error.to_string())?;
+            (Some(Searchable::new(index)), None)
+        }
+        _ => (None, Some("its index isn't here; refresh it".to_owned())),
+    };
+    Ok(Catalog { source, floor, apps, refreshed: record.refreshed, problem: Mutex::new(problem) })
+}
+
+/// Looks at a catalog: the roots that follow, and the index. Waits for disk or network.
+fn look(source: &Source, before: Option<&Floor>, believed: &[PublicKey]) -> Result<Found, LookError> {
+    let root = |version: u64| source.read(&root_path(version), Kind::Root.max_envelope() as u64);
+    let mut floor = match before {
+        Some(before) => before.clone(),
+        None => {
+            let first = root(1)?.ok_or_else(|| LookError::Missing(source.clone(), "root/1.json"))?;
+            if believed.is_empty() {
+                let envelope = Envelope::read(Kind::Root, &first).map_err(CatalogError::from)?;
+                return Err(CatalogError::NobodyBelieved { signers: envelope.signers().collect() }.into());
+            }
+            Floor::first(&first, believed)?
+        }
+    };
+    for _ in 0..MOST_ROOTS {
+        let Some(next) = root(floor.root.version.get() + 1)? else { break };
+        floor.take_root(&next)?;
+    }
+    let file = source.read(INDEX, Kind::Index.max_envelope() as u64)?;
+    let file = file.ok_or_else(|| LookError::Missing(source.clone(), INDEX))?;
+    let index = floor.take_index(&file)?;
+    Ok(Found { floor, apps: Searchable::new(index), file })
+}
+
+fn look_problem(error: &LookError) -> Problem {
+    let problem = Problem::refused("catalog", error.to_string()).at(Place::field("source"));
+    match error {
+        LookError::Catalog(CatalogError::NobodyBelieved { .. }) => problem.at(Place::field("trust")).hint(
+            "Compare these keys with what its maker has told you by another way, then name them with `trust`, or \
+             `--trust KEY`.",
+        ),
+        LookError::Catalog(_) => problem.hint("Ask its maker. What was seen of it before stays as it is."),
+        _ => problem,
+    }
+}
+
+impl Node {
+    /// Adds a catalog.
+    pub(super) async fn add_catalog(self: Arc<Self>, request: CatalogRequest) -> Answer<CatalogInfo> {
+        self.check_space()?;
+        let source = Source::new(&request.source).map_err(|error| look_problem(&error.into()))?;
+        let _changing = self.catalogs.changing.lock().await;
+        if self.catalogs.all.read().len() >= MOST_CATALOGS {
+            let detail = format!("there are {MOST_CATALOGS} catalogs already, and that is the most");
+            return Err(Problem::refused("catalog", detail));
+        }
+        let from = source.clone();
+        let found = aside(move || look(&from, None, &request.trust)).await;
+        let found =
+            found.map_err(|error| problems::internal(&error))?.map_err(|error| look_problem(&error))?;
+        let name: Box<str> = found.floor.root.catalog.as_str().into();
+        if self.catalogs.all.read().contains_key(&name) {
+            let detail = format!("there is a catalog {name} already; remove it first, or refresh it");
+            return Err(Problem::conflict("exists", detail));
+        }
+        self.keep_catalog(name, source, found).await
+    }
+
+    /// Looks at a catalog again.
+    pub(super) async fn refresh_catalog(self: Arc<Self>, name: String) -> Answer<CatalogInfo> {
+        self.check_space()?;
+        let _changing = self.catalogs.changing.lock().await;
+        let catalog = self.catalogs.one(&name)?;
+        let from = Arc::clone(&catalog);
+        let found = aside(move || look(&from.source, Some(&from.floor), &[])).await;
+        match found.map_err(|error| problems::internal(&error))? {
+            Ok(found) => self.keep_catalog(name.into(), catalog.source.clone(), found).await,
+            Err(error) => {
+                tracing::warn!(catalog = %name, %error, "a catalog was looked at, and stays as it was");
+                *catalog.problem.lock() = Some(error.to_string());
+                Err(look_problem(&error))
+            }
+        }
+    }
+
+    /// Writes what a look has found, and takes it over once that is durable.
+    async fn keep_catalog(&self, name: Box<str>, source: Source, found: Found) -> Answer<CatalogInfo> {
+        let Found { floor, apps, file } = found;
+        let index = Digest::of(&file);
+        let json = serde_json::to_string(&floor).map_err(|error| problems::internal(&error))?;
+        let record = CatalogRecord {
+            name: name.clone(),
+            source: source.to_string().into(),
+            floor: json.into(),
+            index: Some(index),
+            refreshed: host_time(),
+        };
+        let before = self.shared.catalogs.read().get(&name).cloned();
+        if before.as_ref().is_none_or(|before| before.index != record.index) {
+            let files = Arc::clone(&self.catalogs.files);
+            let written = aside(move || files.write(&index.hex(), &file)).await;
+            let written = written.map_err(|error| problems::internal(&error))?;
+            written.map_err(|error| problems::internal(&error))?;
+        }
+        let refreshed = record.refreshed;
+        self.change(AdminRecord::CatalogSet(Box::new(record))).await?;
+        let catalog = Catalog { source, floor, apps: Some(apps), refreshed, problem: Mutex::default() };
+        self.catalogs.all.write().insert(name.clone(), Arc::new(catalog));
+        let old = before.and_then(|before| before.index).filter(|old| *old != index);
+        if let Some(old) = old.filter(|old| !self.has_catalog_file(*old)) {
+            let files = Arc::clone(&self.catalogs.files);
+            // The next start removes what is left over.
+            drop(aside(move || files.remove(&old.hex())).await);
+        }
+        self.show_catalog(&name)
+    }
+
+    fn has_catalog_file(&self, index: Digest) -> bool {
+        self.shared.catalogs.read().values().any(|record| record.index == Some(index))
+    }
+
+    /// Removes a catalog. What was installed from it stays.
+    pub(super) async fn remove_catalog(self: Arc<Self>, name: String) -> Answer<()> {
+        let _changing = self.catalogs.changing.lock().await;
+        self.catalogs.one(&name)?;
+        let index = self.shared.catalogs.read().get(name.as_str()).and_then(|record| record.index);
+        self.change(AdminRecord::CatalogRemoved { name: name.as_str().into() }).await?;
+        self.catalogs.all.write().remove(name.as_str());
+        if let Some(index) = index.filter(|index| !self.has_catalog_file(*index)) {
+            let files = Arc::clone(&self.catalogs.files);
+            drop(aside(move || files.remove(&index.hex())).await);
+        }
+        Ok(())
+    }
+
+    pub(super) fn show_catalogs(&self) -> Vec<CatalogInfo> {
+        let all = self.catalogs.all.read().clone();
+        let now = self.catalog_time();
+        all.iter().map(|(name, catalog)| info(name, catalog, now)).collect()
+    }
+
+    pub(super) fn show_catalog(&self, name: &str) -> Answer<CatalogInfo> {
+        Ok(info(name, &*self.catalogs.one(name)?, self.catalog_time()))
+    }
+
+    /// The time by which indexes expire.
+    pub(super) fn catalog_time(&self) -> Timestamp {
+        let all = self.catalogs.all();
+        let words: Vec<_> = all.iter().filter_map(|catalog| catalog.word()).collect();
+        time(host_time(), &words)
+    }
+}
+
+fn info(name: &str, catalog: &Catalog, now: Timestamp) -> CatalogInfo {
+    let root = &catalog.floor.root;
+    let index = catalog.apps.as_ref().map(|apps| CatalogIndex {
+        version: apps.index.version.get(),
+        issued: apps.index.issued,
+        expires: apps.index.expires,
+        expired: apps.index.expires <= now,
+        apps: apps.index.apps.len() as u64,
+    });
+    CatalogInfo {
+        name: name.to_owned(),
+        source: catalog.source.to_string(),
+        root: root.version.get(),
+        root_keys: root.root.keys.iter().copied().collect(),
+        index,
+        refreshed: catalog.refreshed,
+        problem: catalog.problem.lock().clone(),
+    }
+}

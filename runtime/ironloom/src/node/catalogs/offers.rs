@@ -1,0 +1,181 @@
+//! The apps that catalogs offer, and their packages.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Catalog;
+use crate::api::facade::{
+    Answer, FetchRequest, Offer, OfferQuery, OfferedVersion, PackageInfo, Page, Place, Problem,
+};
+use crate::aside::aside;
+use crate::catalogs::package_path;
+use crate::node::packages::info;
+use crate::node::{Node, problems};
+use ironloom_trust::catalog::index::{App, Index, Version};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{AppId, Digest};
+
+impl Node {
+    /// The apps with these words; those first that have them in their names. The place of a page is a number of apps.
+    pub(in crate::node) fn find_offers(&self, query: &OfferQuery) -> Answer<Page<Offer>> {
+        let start: usize = match query.page.after.as_deref().map(str::parse::<usize>) {
+            None => 0,
+            Some(Ok(start)) => start,
+            Some(Err(_)) => {
+                let detail = "the parameter \"after\" isn't one that this list has given";
+                return Err(Problem::malformed("bad-parameter", detail).at(Place::field("after")));
+            }
+        };
+        let now = self.catalog_time();
+        let all = self.catalogs.all();
+        let wanted = all.iter().filter(|catalog| {
+            query.catalog.as_deref().is_none_or(|name| catalog.floor.root.catalog.as_str() == name)
+        });
+        let mut found: Vec<(&Index, &App)> = Vec::new();
+        for apps in wanted.filter_map(|catalog| catalog.apps.as_ref()) {
+            let of_catalog = apps.find(&query.words, query.category.as_deref());
+            found.extend(of_catalog.into_iter().map(|app| (&apps.index, app)));
+        }
+        let end = start.saturating_add(query.page.limit).min(found.len());
+        let items = found.get(start..end).unwrap_or_default();
+        let items = items.iter().map(|(index, app)| offer(index, app, now, false)).collect();
+        Ok(Page { items, next: (end < found.len()).then(|| end.to_string()) })
+    }
+
+    /// An app as each catalog offers it.
+    pub(in crate::node) fn show_offers(&self, id: &AppId) -> Answer<Page<Offer>> {
+        let now = self.catalog_time();
+        let all = self.catalogs.all();
+        let indexes = all.iter().filter_map(|catalog| index(catalog));
+        let items: Vec<_> =
+            indexes.filter_map(|index| Some(offer(index, index.app(id)?, now, true))).collect();
+        if items.is_empty() {
+            return Err(no_offer(id));
+        }
+        Ok(Page { items, next: None })
+    }
+
+    /// Gets a package from a catalog, and keeps it as one that was sent.
+    pub(in crate::node) async fn fetch_package(
+        self: Arc<Self>,
+        id: AppId,
+        request: FetchRequest,
+    ) -> Answer<(PackageInfo, bool)> {
+        let all = self.catalogs.all();
+        let catalog = chosen(&all, &id, request.catalog.as_deref())?;
+        let name = catalog.floor.root.catalog.clone();
+        let version = wanted(catalog, &id, request.version.as_ref())?;
+        if let Some(known) = self.known(version.digest) {
+            return Ok((info(&known), false));
+        }
+        let source = catalog.source.clone();
+        let (path, size) = (package_path(version.file), version.size.get());
+        let read =
+            aside(move || source.read(&path, size)).await.map_err(|error| problems::internal(&error))?;
+        let bytes = read.map_err(|error| Problem::refused("catalog", error.to_string()))?;
+        let bytes = bytes.ok_or_else(|| {
+            let detail = format!("the catalog {name} lacks the file of {id} {}", version.version);
+            Problem::refused("catalog", detail)
+        })?;
+        let found = Digest::of(&bytes);
+        if bytes.len() as u64 != size || found != version.file {
+            let (version, length) = (&version.version, bytes.len());
+            let detail = format!(
+                "the file of {id} {version} isn't the one that the catalog {name} names: it has {length} bytes and the digest {found}"
+            );
+            let problem = Problem::refused("catalog", detail);
+            return Err(problem.hint("Nothing of it was looked at. Ask the catalog's maker."));
+        }
+        let (package, is_new) = self.take_package(Bytes::from(bytes)).await?;
+        if package.digest != version.digest {
+            let detail =
+                format!("the package is {}, and its catalog names {}", package.digest, version.digest);
+            return Err(Problem::refused("catalog", detail));
+        }
+        Ok((package, is_new))
+    }
+}
+
+fn index(catalog: &Catalog) -> Option<&Index> {
+    catalog.apps.as_ref().map(|apps| &apps.index)
+}
+
+/// The catalog that an app is to come from: the one that is named, or the only one that offers it.
+fn chosen<'c>(all: &'c [Arc<Catalog>], id: &AppId, named: Option<&str>) -> Answer<&'c Catalog> {
+    let offers = |catalog: &&Arc<Catalog>| index(catalog).is_some_and(|index| index.app(id).is_some());
+    let offering: Vec<&Catalog> = all.iter().filter(offers).map(Arc::as_ref).collect();
+    let name = |catalog: &Catalog| catalog.floor.root.catalog.to_string();
+    match (named, offering.as_slice()) {
+        (_, []) => Err(no_offer(id)),
+        (Some(named), several) => {
+            let found = several.iter().find(|one| name(one) == named).copied();
+            found.ok_or_else(|| {
+                let detail = format!("the catalog {named} doesn't offer {id}");
+                Problem::not_found(detail).at(Place::field("catalog"))
+            })
+        }
+        (None, [one]) => Ok(one),
+        (None, several) => {
+            let names: Vec<_> = several.iter().map(|one| name(one)).collect();
+            let detail = format!("{id} is offered by the catalogs {}", names.join(", "));
+            Err(Problem::refused("catalog", detail)
+                .at(Place::field("catalog"))
+                .hint(format!("Name one with `catalog`, or as `CATALOG/{id}`.")))
+        }
+    }
+}
+
+/// The version that somebody wants: the one that is named, or the newest that isn't blocked and is no pre-release.
+fn wanted(catalog: &Catalog, id: &AppId, version: Option<&semver::Version>) -> Answer<Version> {
+    let of_app = || Some((index(catalog)?, index(catalog)?.app(id)?));
+    let (index, app) = of_app().ok_or_else(|| no_offer(id))?;
+    let mut versions = app.versions.iter().rev();
+    let found = match version {
+        Some(version) => versions.find(|one| one.version == *version),
+        None => versions.find(|one| one.version.pre.is_empty() && index.blocked(id, &one.version).is_none()),
+    };
+    found.cloned().ok_or_else(|| {
+        let any = || "version that may be installed".to_owned();
+        let wanted = version.map_or_else(any, |version| format!("version {version}"));
+        let has: Vec<_> = app.versions.iter().map(|one| one.version.to_string()).collect();
+        let detail =
+            format!("the catalog {} has no {wanted} of {id}; it has {}", index.catalog, has.join(", "));
+        Problem::not_found(detail).at(Place::field("version"))
+    })
+}
+
+fn no_offer(id: &AppId) -> Problem {
+    Problem::not_found(format!("no catalog offers the app {id}")).hint(
+        "`ironloom catalog search` looks through all of them, `ironloom catalog refresh` gets their newest indexes.",
+    )
+}
+
+/// An app as a catalog has it; with all of its versions, or with the newest alone.
+fn offer(index: &Index, app: &App, now: Timestamp, all: bool) -> Offer {
+    let shown = |version: &Version| OfferedVersion {
+        version: version.version.to_string(),
+        package: version.digest,
+        bytes: version.size.get(),
+        inputs: version.asks.inputs.0.clone(),
+        outputs: version.asks.outputs.0.clone(),
+        set_points: version.asks.set_points.0.clone(),
+        blocked: index.blocked(&app.id, &version.version).map(|one| one.reason.clone()),
+    };
+    let newest = app.versions.len().saturating_sub(1);
+    let versions = app.versions.iter().skip(if all { 0 } else { newest });
+    let publisher = index.publisher_of(&app.id);
+    Offer {
+        catalog: index.catalog.to_string(),
+        id: app.id.clone(),
+        name: app.name.clone(),
+        publisher: publisher.map_or_else(String::new, |publisher| publisher.name.clone()),
+        key: app.key,
+        revoked: index.revoked(app.key).map(|revoked| revoked.reason.clone()),
+        description: app.description.clone(),
+        license: app.license.clone(),
+        categories: app.categories.iter().cloned().collect(),
+        expired: index.expires <= now,
+        versions: versions.map(shown).collect(),
+    }
+}

@@ -1,0 +1,23 @@
+//! Catalogs that people added: the form that log and store share.
+
+use serde::{Deserialize, Serialize};
+
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::Digest;
+
+/// The most catalogs at a time.
+pub(crate) const MOST_CATALOGS: usize = 16;
+
+/// A catalog, with what was seen of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CatalogRecord {
+    pub name: Box<str>,
+    /// The folder or URL that it is read from.
+    pub source: Box<str>,
+    /// All that was seen of it, as JSON: root, version and time below which it is never taken again.
+    pub floor: Box<str>,
+    /// The file of its index; none before the first.
+    pub index: Option<Digest>,
+    /// The time of the last look that found it, by the machine's clock.
+    pub refreshed: Timestamp,
+}

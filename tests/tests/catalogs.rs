@@ -1,0 +1,456 @@
+//! Catalogs: made, signed, added, and what they keep from being installed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use ironloom_tests::guests;
+use ironloom_tests::http::Answer;
+use ironloom_tests::server::{Server, Setup, binary};
+use ironloom_tests::wait::wait_until;
+use serde_json::{Value, json};
+
+/// A catalog's maker: a folder with keys, and the catalog in it.
+struct Maker {
+    folder: PathBuf,
+    root: String,
+    index: String,
+    publisher: String,
+}
+
+const APP: &str = "com.example.one-state";
+
+fn run(folder: &Path, arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(binary()?);
+    command.args(arguments).current_dir(folder).env("IRONLOOM_PASSPHRASE", "correct horse");
+    Ok(command.stdin(Stdio::null()).output()?)
+}
+
+fn done(folder: &Path, arguments: &[&str]) -> Result<String> {
+    let output = run(folder, arguments)?;
+    ensure!(output.status.success(), "{arguments:?}: {output:?}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+impl Maker {
+    /// Makes keys, a signed root and a signed index with version 0.1.0 of an app.
+    fn new(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder.join("catalog"))?;
+        let key = |name: &str| -> Result<String> {
+            Ok(done(folder, &["key", "new", &format!("{name}.key")])?.trim_end().to_owned())
+        };
+        let (root, index, publisher) = (key("root")?, key("index")?, key("publisher")?);
+        let maker = Self { folder: folder.to_owned(), root, index, publisher };
+        maker.plan("")?;
+        maker.add("0.1.0", "publisher.key")?;
+        done(
+            folder,
+            &["catalog", "root", "catalog", "--root-key", &maker.root, "--index-key", &maker.index],
+        )?;
+        maker.publish()?;
+        Ok(maker)
+    }
+
+    fn catalog(&self) -> PathBuf {
+        self.folder.join("catalog")
+    }
+
+    /// Says who may sign what, and whatever `more` says besides.
+    fn plan(&self, more: &str) -> Result<()> {
+        let publisher = &self.publisher;
+        let plan = format!(
+            "name = \"plant\"\n{more}\n[[publishers]]\nname = \"Example\"\nkeys = [\"{publisher}\"]\nprefixes = [\"com.example\"]\n"
+        );
+        Ok(fs::write(self.catalog().join("catalog.toml"), plan)?)
+    }
+
+    /// Packs and signs a version, and puts it into the catalog.
+    fn add(&self, version: &str, key: &str) -> Result<()> {
+        fs::write(self.folder.join("new.app.tar"), one_state(version)?)?;
+        done(&self.folder, &["sign", "new.app.tar", "--key", key])?;
+        done(&self.folder, &["catalog", "build", "catalog", "--add", "new.app.tar"])?;
+        Ok(())
+    }
+
+    /// Builds and signs it as it is.
+    fn publish(&self) -> Result<()> {
+        done(&self.folder, &["catalog", "build", "catalog"])?;
+        self.sign("index.key")?;
+        self.sign("root.key")
+    }
+
+    fn sign(&self, key: &str) -> Result<()> {
+        done(&self.folder, &["catalog", "sign", "catalog", "--key", key]).map(drop)
+    }
+
+    fn add_to(&self, server: &Server) -> Result<Value> {
+        let body = json!({"source": self.catalog(), "trust": [self.root]});
+        server.client().post("/v1/catalogs", &body)?.json()
+    }
+}
+
+fn one_state(version: &str) -> Result<Vec<u8>> {
+    let mut package = guests::package("one-state")?;
+    package.manifest = package.manifest.replacen("version = \"0.1.0\"", &format!("version = {version:?}"), 1);
+    Ok(package.tar())
+}
+
+fn refresh(server: &Server) -> Result<Answer> {
+    server.client().post("/v1/catalogs/plant/refresh", &json!({}))
+}
+
+/// Gets a version and gives its digest.
+fn fetch(server: &Server, version: &str) -> Result<String> {
+    let answer = server.client().post(&format!("/v1/apps/{APP}/fetch"), &json!({"version": version}))?;
+    Ok(answer.json()?["digest"].as_str().context("no digest")?.to_owned())
+}
+
+fn install(server: &Server, id: &str, package: &str) -> Result<Answer> {
+    let body = json!({"id": id, "package": package, "bindings": {"value": "room/{name}"}});
+    server.client().post("/v1/installations", &body)
+}
+
+fn refused(answer: Answer, status: u16, kind: &str, said: &str) -> Result<()> {
+    let problem = answer.problem(status)?;
+    ensure!(problem["kind"] == kind, "{problem}");
+    ensure!(problem["detail"].as_str().is_some_and(|text| text.contains(said)), "{said} isn't in {problem}");
+    Ok(())
+}
+
+#[test]
+fn an_app_is_found_in_a_catalog_installed_and_upgraded() -> Result<()> {
+    let setup = Setup::new()?.signed_only();
+    let maker = Maker::new(&setup.folder().join("maker"))?;
+    let server = setup.start()?;
+    let url = server.client().url().to_owned();
+    let cli = |arguments: &[&str]| run(&maker.folder, &[arguments, &["--url", &url]].concat());
+    let said = |output: Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = |arguments: &[&str]| -> Result<String> {
+        let output = cli(arguments)?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+
+    // Nobody is believed without a word.
+    let told = said(cli(&["catalog", "add", "catalog"])?);
+    ensure!(told.contains(&format!("signed by {}", maker.root)) && told.contains("--trust KEY"), "{told}");
+    let told = said(cli(&["catalog", "add", "catalog", "--trust", &maker.publisher])?);
+    ensure!(told.contains(&format!("isn't signed by {}", maker.publisher)), "{told}");
+    ensure!(server.client().all("/v1/catalogs")?.is_empty());
+    let told = printed(&["catalog", "add", "catalog", "--trust", &maker.root])?;
+    ensure!(told.contains("catalog       plant\n") && told.contains(" 1 apps, expires at "), "{told}");
+    refused(
+        server.client().post("/v1/catalogs", &json!({"source": maker.catalog(), "trust": [maker.root]}))?,
+        409,
+        "exists",
+        "plant",
+    )?;
+
+    let told = printed(&["catalog", "search", "ONE", "example"])?;
+    ensure!(told.lines().count() == 2 && told.contains(APP) && told.contains("0.1.0"), "{told}");
+    ensure!(printed(&["catalog", "search", "tractor"])?.lines().count() <= 1);
+    let told = printed(&["catalog", "show", APP])?;
+    ensure!(
+        told.contains(&format!("signed by     {}\n", maker.publisher))
+            && told.contains("  reads       value\n"),
+        "{told}"
+    );
+
+    printed(&["install", APP, "--id", "rooms", "--bind", "value=room/{name}"])?;
+    let before = server.client().installation("rooms")?;
+    assert_eq!((&before["version"], &before["signers"]), (&json!("0.1.0"), &json!([maker.publisher])));
+    server.client().push_one("room/attic", 1)?;
+
+    maker.add("0.2.0", "publisher.key")?;
+    maker.publish()?;
+    let told = said(cli(&["upgrade", "rooms", "plant/com.example.one-state@0.2.0"])?);
+    ensure!(told.contains("has no version 0.2.0"), "{told}");
+    printed(&["catalog", "refresh"])?;
+    printed(&["upgrade", "rooms", "plant/com.example.one-state@0.2.0"])?;
+    assert_eq!(server.client().installation("rooms")?["version"], "0.2.0");
+    wait_until("the reading", || Ok(server.client().installation("rooms")?["counters"]["readings"] == 1))?;
+
+    // All of it is there after a loss of the process.
+    server.kill()?;
+    let server = setup.start()?;
+    let catalog = &server.client().all("/v1/catalogs")?[0];
+    assert_eq!((&catalog["name"], &catalog["index"]["apps"]), (&json!("plant"), &json!(1)));
+    assert_eq!(server.client().all("/v1/apps?words=one")?[0]["versions"][0]["version"], "0.2.0");
+    server.client().delete("/v1/catalogs/plant")?;
+    ensure!(server.client().all("/v1/apps")?.is_empty());
+    assert_eq!(fs::read_dir(setup.data().join("catalogs"))?.count(), 0);
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
+fn an_older_or_altered_index_is_refused_and_what_was_seen_stays() -> Result<()> {
+    let setup = Setup::new()?;
+    let maker = Maker::new(&setup.folder().join("maker"))?;
+    let index = maker.catalog().join("index.json");
+    let first = fs::read(&index)?;
+    maker.add("0.2.0", "publisher.key")?;
+    maker.publish()?;
+    let second = fs::read(&index)?;
+    let server = setup.start()?;
+    maker.add_to(&server)?;
+    let seen = server.client().get("/v1/catalogs/plant")?.json()?["index"].clone();
+
+    fs::write(&index, &first)?;
+    refused(refresh(&server)?, 422, "catalog", "somebody offers an older one")?;
+    // Altered bytes under the old signature.
+    let mut envelope: Value = serde_json::from_slice(&second)?;
+    envelope["payload"] = json!(envelope["payload"].as_str().context("no payload")?.replace('A', "B"));
+    fs::write(&index, envelope.to_string())?;
+    refused(refresh(&server)?, 422, "catalog", "")?;
+    // Signed by a key that signs no indexes.
+    fs::write(&index, &first)?;
+    done(&maker.folder, &["catalog", "build", "catalog"])?;
+    refused(refresh(&server)?, 422, "catalog", "is signed by 0 of the keys")?;
+    // The same version with other contents.
+    fs::write(&index, &first)?;
+    fs::remove_file(fs::read_dir(maker.catalog().join("packages"))?.next().context("no package")??.path())?;
+    maker.publish()?;
+    refused(refresh(&server)?, 422, "catalog", "has other contents than the one that was seen before")?;
+
+    let shown = server.client().get("/v1/catalogs/plant")?.json()?;
+    assert_eq!(shown["index"], seen);
+    ensure!(shown["problem"].as_str().is_some_and(|text| text.contains("other contents")), "{shown}");
+    // It survives a loss of the process, and the true one is taken again.
+    server.kill()?;
+    let server = setup.start()?;
+    assert_eq!(server.client().get("/v1/catalogs/plant")?.json()?["index"], seen);
+    fs::write(&index, &first)?;
+    refused(refresh(&server)?, 422, "catalog", "older")?;
+    fs::write(&index, &second)?;
+    assert_eq!(refresh(&server)?.json()?["problem"], Value::Null);
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_blocked_version_and_a_revoked_key_block_what_is_new_and_what_runs_goes_on() -> Result<()> {
+    let setup = Setup::new()?;
+    let maker = Maker::new(&setup.folder().join("maker"))?;
+    maker.add("0.2.0", "publisher.key")?;
+    maker.publish()?;
+    let server = setup.start()?;
+    maker.add_to(&server)?;
+    let (old, new) = (fetch(&server, "0.1.0")?, fetch(&server, "0.2.0")?);
+    install(&server, "rooms", &old)?.json()?;
+
+    maker
+        .plan(&format!("[[blocked]]\nid = \"{APP}\"\nversion = \"0.2.0\"\nreason = \"it forgets rooms\""))?;
+    maker.publish()?;
+    refresh(&server)?.json()?;
+    let upgrade = || server.client().patch("/v1/installations/rooms", &json!({"package": new}));
+    refused(upgrade()?, 422, "catalog", "blocks com.example.one-state 0.2.0: it forgets rooms")?;
+    refused(install(&server, "more", &new)?, 422, "catalog", "it forgets rooms")?;
+    let offer = &server.client().all(&format!("/v1/apps/{APP}"))?[0];
+    assert_eq!(offer["versions"][1]["blocked"], "it forgets rooms");
+    // The newest that may be installed is another one.
+    let fetched = server.client().post(&format!("/v1/apps/{APP}/fetch"), &json!({}))?.json()?;
+    assert_eq!(fetched["version"], "0.1.0");
+
+    maker.plan(&format!("[[revoked]]\nkey = \"{}\"\nreason = \"stolen\"", maker.publisher))?;
+    maker.publish()?;
+    refresh(&server)?.json()?;
+    refused(upgrade()?, 422, "catalog", "which has signed it: stolen")?;
+    refused(install(&server, "more", &old)?, 422, "catalog", "stolen")?;
+    server.client().push_one("room/attic", 1)?;
+    wait_until("the reading", || Ok(server.client().installation("rooms")?["counters"]["readings"] == 1))?;
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
+fn an_expired_index_installs_nothing_and_stops_nothing() -> Result<()> {
+    let setup = Setup::new()?;
+    let maker = Maker::new(&setup.folder().join("maker"))?;
+    let server = setup.start()?;
+    maker.add_to(&server)?;
+    let package = fetch(&server, "0.1.0")?;
+    install(&server, "rooms", &package)?.json()?;
+    maker.plan("valid_for = \"1 ms\"")?;
+    maker.publish()?;
+    let catalog = refresh(&server)?.json()?;
+    assert_eq!(catalog["index"]["expired"], true);
+    refused(install(&server, "more", &package)?, 422, "catalog", "has expired")?;
+    server.client().push_one("room/attic", 1)?;
+    wait_until("the reading", || Ok(server.client().installation("rooms")?["counters"]["readings"] == 1))?;
+    maker.plan("")?;
+    maker.publish()?;
+    refresh(&server)?.json()?;
+    install(&server, "more", &package)?.json()?;
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_package_is_the_one_that_the_index_names_or_none() -> Result<()> {
+    let setup = Setup::new()?;
+    let maker = Maker::new(&setup.folder().join("maker"))?;
+    let server = setup.start()?;
+    maker.add_to(&server)?;
+    let file = fs::read_dir(maker.catalog().join("packages"))?.next().context("no package")??.path();
+    let good = fs::read(&file)?;
+    let fetch = || server.client().post(&format!("/v1/apps/{APP}/fetch"), &json!({}));
+    let mut altered = good.clone();
+    let at = altered.len() / 2;
+    altered[at] ^= 1;
+    fs::write(&file, &altered)?;
+    refused(fetch()?, 422, "catalog", "isn't the one that the catalog plant names")?;
+    fs::write(&file, &good[..good.len() - 512])?;
+    refused(fetch()?, 422, "catalog", "isn't the one that the catalog plant names")?;
+    fs::write(&file, [&good[..], &[0; 512]].concat())?;
+    refused(fetch()?, 422, "catalog", "at most")?;
+    fs::remove_file(&file)?;
+    refused(fetch()?, 422, "catalog", "lacks the file")?;
+    ensure!(server.client().all("/v1/packages")?.is_empty());
+    fs::write(&file, &good)?;
+    fetch()?.json()?;
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_catalog_says_whose_an_id_is_and_keys_are_followed_by_others() -> Result<()> {
+    let setup = Setup::new()?;
+    let maker = Maker::new(&setup.folder().join("maker"))?;
+    let folder = &maker.folder;
+    let other = done(folder, &["key", "new", "other.key"])?.trim_end().to_owned();
+    let by_other = |version: &str| -> Result<Vec<u8>> {
+        fs::write(folder.join("other.app.tar"), one_state(version)?)?;
+        done(folder, &["sign", "other.app.tar", "--key", "other.key"])?;
+        Ok(fs::read(folder.join("other.app.tar"))?)
+    };
+    let server = setup.start()?;
+    maker.add_to(&server)?;
+    // Neither somebody else's nor an unsigned one, though the host allows these.
+    let strange = server.client().add_package(&by_other("0.7.0")?)?;
+    let unsigned = server.client().add_package(&one_state("0.8.0")?)?;
+    for package in [&strange, &unsigned] {
+        refused(
+            install(&server, "rooms", package)?,
+            422,
+            "publisher",
+            "gives the id com.example.one-state to Example",
+        )?;
+    }
+    let package = fetch(&server, "0.1.0")?;
+    install(&server, "rooms", &package)?.json()?;
+    let upgrade =
+        |package: &str| server.client().patch("/v1/installations/rooms", &json!({"package": package}));
+    refused(upgrade(&strange)?, 409, "publisher-changed", &maker.publisher)?;
+
+    // The old key says that the other one takes its place.
+    done(
+        folder,
+        &["key", "rotate", "publisher.key", "--to", &other, "--apps", APP, "-o", "catalog/rotation.json"],
+    )?;
+    let plan = format!(
+        "name = \"plant\"\nrotations = [\"rotation.json\"]\n[[publishers]]\nname = \"Example\"\nkeys = [\"{}\", \"{other}\"]\nprefixes = [\"com.example\"]\n",
+        maker.publisher
+    );
+    fs::write(maker.catalog().join("catalog.toml"), plan)?;
+    maker.publish()?;
+    refresh(&server)?.json()?;
+    upgrade(&strange)?.json()?;
+    // From now on the id is the other one's.
+    refused(upgrade(&package)?, 409, "publisher-changed", &other)?;
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
+fn two_catalogs_that_give_an_id_to_others_leave_it_to_the_admin() -> Result<()> {
+    let setup = Setup::new()?;
+    let (a, b) = (Maker::new(&setup.folder().join("a"))?, Maker::new(&setup.folder().join("b"))?);
+    fs::write(
+        b.catalog().join("catalog.toml"),
+        fs::read_to_string(b.catalog().join("catalog.toml"))?.replace("plant", "farm"),
+    )?;
+    done(&b.folder, &["catalog", "root", "catalog"])?;
+    // A root has the name of its catalog from the first one on.
+    fs::rename(b.catalog().join("root/2.json"), b.catalog().join("root/1.json"))?;
+    let text = fs::read_to_string(b.catalog().join("root/1.json"))?;
+    ensure!(text.contains("payload"), "{text}");
+    fs::remove_dir_all(b.catalog().join("root"))?;
+    done(&b.folder, &["catalog", "root", "catalog", "--root-key", &b.root, "--index-key", &b.index])?;
+    b.publish()?;
+    let server = setup.start()?;
+    a.add_to(&server)?;
+    b.add_to(&server)?;
+    let answer = server.client().post(&format!("/v1/apps/{APP}/fetch"), &json!({}))?;
+    refused(answer, 422, "catalog", "is offered by the catalogs farm, plant")?;
+    let body = json!({"catalog": "plant"});
+    let fetched = server.client().post(&format!("/v1/apps/{APP}/fetch"), &body)?.json()?;
+    let package = fetched["digest"].as_str().context("no digest")?;
+    refused(install(&server, "rooms", package)?, 422, "publisher", "somebody has to say whose app is meant")?;
+    let body = json!({"id": "rooms", "package": package, "bindings": {"value": "room/{name}"}, "publisher": a.publisher});
+    server.client().post("/v1/installations", &body)?.json()?;
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_new_root_changes_keys_and_needs_the_old_ones() -> Result<()> {
+    let setup = Setup::new()?;
+    let maker = Maker::new(&setup.folder().join("maker"))?;
+    let folder = &maker.folder;
+    let server = setup.start()?;
+    maker.add_to(&server)?;
+    let key = |name: &str| -> Result<String> {
+        Ok(done(folder, &["key", "new", &format!("{name}.key")])?.trim_end().to_owned())
+    };
+    let (root, index) = (key("root2")?, key("index2")?);
+    let make = ["catalog", "root", "catalog", "--root-key", &root, "--index-key", &index];
+    done(folder, &make)?;
+    done(folder, &["catalog", "build", "catalog"])?;
+    maker.sign("index2.key")?;
+    maker.sign("root2.key")?;
+    refused(refresh(&server)?, 422, "catalog", "is signed by 0 of the keys")?;
+    maker.sign("root.key")?;
+    let catalog = refresh(&server)?.json()?;
+    assert_eq!((&catalog["root"], &catalog["root_keys"]), (&json!(2), &json!([root])));
+    // The old key signs indexes for nobody any more.
+    let output = run(folder, &["catalog", "sign", "catalog", "--key", "index.key"])?;
+    ensure!(String::from_utf8_lossy(&output.stderr).contains("signs nothing of this catalog"), "{output:?}");
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_catalog_is_read_from_a_web_server() -> Result<()> {
+    let setup = Setup::new()?;
+    let maker = Maker::new(&setup.folder().join("maker"))?;
+    let mut python = Command::new("python3");
+    python.args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"]).arg(maker.catalog());
+    let Ok(mut web) = python.stdout(Stdio::piped()).stderr(Stdio::null()).spawn() else {
+        ironloom_mutate::missing("python", "a catalog behind a web server", "python3 isn't installed");
+        return Ok(());
+    };
+    let mut served = || -> Result<()> {
+        let mut line = String::new();
+        let out = web.stdout.as_mut().context("no stdout")?;
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line)?;
+        let port =
+            line.split("port ").nth(1).and_then(|rest| rest.split(' ').next()).context(line.clone())?;
+        let server = setup.start()?;
+        let source = format!("http://127.0.0.1:{port}/");
+        let nobody = json!({"source": "http://127.0.0.1:1/", "trust": [maker.root]});
+        refused(server.client().post("/v1/catalogs", &nobody)?, 422, "catalog", "can't be read")?;
+        let wrong = json!({"source": format!("{source}nothing"), "trust": [maker.root]});
+        refused(server.client().post("/v1/catalogs", &wrong)?, 422, "catalog", "has no root/1.json")?;
+        server.client().post("/v1/catalogs", &json!({"source": source, "trust": [maker.root]}))?.json()?;
+        let package = fetch(&server, "0.1.0")?;
+        install(&server, "rooms", &package)?.json()?;
+        server.stop()?;
+        Ok(())
+    };
+    let outcome = served();
+    web.kill()?;
+    web.wait()?;
+    outcome
+}
