@@ -20,6 +20,7 @@ pub mod peer;
 pub mod plant;
 pub mod python;
 pub mod registries;
+pub mod sbom;
 pub mod server;
 pub mod steps;
 pub mod wait;

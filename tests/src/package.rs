@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 pub const MANIFEST: &str = "application/vnd.ironloom.app.v1+toml";
 /// The type of the component.
 pub const WASM: &str = "application/wasm";
+/// The type of an SBOM.
+pub const SBOM: &str = "application/vnd.cyclonedx+json";
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 

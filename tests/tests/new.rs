@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::guests::{place_for_apps, workspace};
+use ironloom_tests::sbom;
 use ironloom_tests::server::{Setup, binary};
 use ironloom_tests::wait::wait_for;
 use serde_json::Value;
@@ -63,6 +64,16 @@ fn a_new_app_builds_passes_its_tests_and_runs() -> Result<()> {
     let golden = run(Command::new(binary()?).arg("test").current_dir(&app))?;
     assert_eq!(golden, "tests/attic.feed.ndjson … as expected\n");
     let package = app.join(built["path"].as_str().context("no path")?);
+    let inspect = |option: &[&str]| {
+        run(Command::new(binary()?).arg("inspect").arg(&package).args(option).current_dir(&app))
+    };
+    sbom::check(&serde_json::from_str(&inspect(&["--sbom"])?)?, &app)?;
+    assert_eq!(inspect(&["--readme"])?, fs::read_to_string(app.join("README.md"))?);
+    let inspected = inspect(&[])?;
+    ensure!(
+        inspected.contains("\nSBOM          CycloneDX, ") && inspected.contains("\nREADME        "),
+        "{inspected}"
+    );
 
     let server = setup.start()?;
     let file = package.to_str().context("an odd path")?;

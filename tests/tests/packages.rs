@@ -6,8 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use ironloom_tests::apps::{install, request};
 use ironloom_tests::http::PACKAGE;
-use ironloom_tests::package::{self, Members, Package, WASM, pack, tar, tar_header};
-use ironloom_tests::{Client, Setup, guests};
+use ironloom_tests::package::{self, Members, Package, SBOM, WASM, pack, tar, tar_header};
+use ironloom_tests::{Client, Setup, guests, sbom};
 use serde_json::{Value, json};
 
 fn post(client: &Client, bytes: &[u8]) -> Result<ironloom_tests::Answer> {
@@ -49,20 +49,28 @@ fn a_package_is_known_by_its_digest() -> Result<()> {
 #[test]
 fn the_cli_builds_the_same_bytes_each_time_and_the_digest_of_another_writer() -> Result<()> {
     let folder = guests::folder_of("one-state");
-    let expected = guests::package("one-state")?;
-    let build = || -> Result<Vec<u8>> {
+    let mut expected = guests::package("one-state")?;
+    let run = |arguments: &[&str]| -> Result<Vec<u8>> {
         let mut command = Command::new(ironloom_tests::server::binary()?);
-        let output = command.arg("build").arg("--json").current_dir(&folder).output()?;
+        let output = command.args(arguments).current_dir(&folder).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "ironloom build: {said}");
-        let told: Value = serde_json::from_slice(&output.stdout)?;
+        ensure!(output.status.success(), "ironloom {arguments:?}: {said}");
+        Ok(output.stdout)
+    };
+    let build = || -> Result<(Value, Vec<u8>)> {
+        let told: Value = serde_json::from_slice(&run(&["build", "--json"])?)?;
         let file = told["path"].as_str().with_context(|| told.to_string())?;
-        ensure!(told["digest"] == expected.digest(), "{told}");
         ensure!(file.ends_with("one-state-0.1.0.app.tar"), "{file}");
-        Ok(fs::read(folder.join(file))?)
+        let bytes = fs::read(folder.join(file))?;
+        Ok((told, bytes))
     };
     let (first, second) = (build()?, build()?);
     assert!(first == second, "the same input gives the same bytes");
+    let file = first.0["path"].as_str().context("no path")?;
+    let printed = run(&["inspect", file, "--sbom"])?;
+    sbom::check(&serde_json::from_slice(&printed)?, &folder)?;
+    expected.layers.push((SBOM.to_owned(), printed));
+    assert_eq!(first.0["digest"], expected.digest());
     Ok(())
 }
 
@@ -85,6 +93,22 @@ fn a_component_is_packed_as_build_packs_it_and_is_told_from_a_package() -> Resul
     ensure!(done, "{error}");
     assert_eq!(said, format!("one-state-0.1.0.app.tar\n{}\n", expected.digest()));
     let packed = fs::read(folder.join("one-state-0.1.0.app.tar"))?;
+    let document =
+        r#"{"bomFormat":"CycloneDX","specVersion":"1.6","components":[{"type":"library","name":"a"}]}"#;
+    fs::write(folder.join("sbom.json"), document)?;
+    let (done, _, error) = run(&["pack", "made.wasm", "--sbom", "sbom.json", "-o", "with.app.tar"])?;
+    ensure!(done, "{error}");
+    let (done, said, error) = run(&["inspect", "with.app.tar"])?;
+    ensure!(done && said.contains("\nSBOM          CycloneDX, 1 component\n"), "{said}{error}");
+    assert_eq!(run(&["inspect", "with.app.tar", "--sbom"])?.1, document);
+    for (option, name) in [("--sbom", "SBOM"), ("--readme", "README")] {
+        let (done, _, error) = run(&["inspect", "one-state-0.1.0.app.tar", option])?;
+        ensure!(!done && error.contains(&format!("one-state-0.1.0.app.tar has no {name}")), "{error}");
+    }
+    fs::write(folder.join("sbom.json"), "<bom/>")?;
+    let (done, _, error) = run(&["pack", "made.wasm", "--sbom", "sbom.json", "-o", "none.app.tar"])?;
+    ensure!(!done && error.contains("sbom.json is not JSON"), "{error}");
+    ensure!(!folder.join("none.app.tar").exists());
     let (done, _, error) = run(&["pack", "made.wasm", "--manifest", "app.toml", "-o", "out/again.tar"])?;
     ensure!(done, "{error}");
     assert!(fs::read(folder.join("out/again.tar"))? == packed, "the same input gives the same bytes");

@@ -26,8 +26,12 @@ use ironloom_types::limits::MAX_PACKAGE;
 pub const MANIFEST_MEDIA_TYPE: &str = "application/vnd.ironloom.app.v1+toml";
 /// The media type of the component.
 pub const COMPONENT_MEDIA_TYPE: &str = "application/wasm";
-/// The media types of the other layers that a package may have: a bill of materials, a page to read.
-pub const EXTRA_MEDIA_TYPES: [&str; 2] = ["application/vnd.cyclonedx+json", "text/markdown"];
+/// The media type of an SBOM, a bill of materials: a CycloneDX document.
+pub const SBOM_MEDIA_TYPE: &str = "application/vnd.cyclonedx+json";
+/// The media type of a page to read.
+pub const README_MEDIA_TYPE: &str = "text/markdown";
+/// The media types of the other layers that a package may have.
+pub const EXTRA_MEDIA_TYPES: [&str; 2] = [SBOM_MEDIA_TYPE, README_MEDIA_TYPE];
 
 /// A package that was read and checked.
 #[derive(Clone, Debug)]

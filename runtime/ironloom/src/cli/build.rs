@@ -3,6 +3,7 @@
 mod cargo;
 mod javascript;
 mod python;
+mod sbom;
 mod tool;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Args;
 
+use super::extras::MAX_SBOM;
 use super::output;
 use super::pack::{App, Packed};
 
@@ -35,7 +37,7 @@ pub(crate) fn run(args: &BuildArgs, json: bool) -> anyhow::Result<()> {
 /// All problems of the manifest, the build, or the component's exports and imports.
 pub(crate) fn build(dir: &Path, cargo_arguments: &[String]) -> anyhow::Result<Packed> {
     let app = App::read(&within(dir, "app.toml"))?;
-    let (name, component) = if dir.join("Cargo.toml").is_file() {
+    let (name, component, sbom) = if dir.join("Cargo.toml").is_file() {
         build_rust(dir, &app, cargo_arguments)?
     } else {
         if !cargo_arguments.is_empty() {
@@ -52,12 +54,17 @@ pub(crate) fn build(dir: &Path, cargo_arguments: &[String]) -> anyhow::Result<Pa
                 dir.display()
             );
         };
-        (app.short_name().to_owned(), component)
+        (app.short_name().to_owned(), component, None)
     };
-    app.pack(&component, &within(dir, "target").join(app.file_name(&name)))
+    app.pack(&component, sbom.as_deref(), &within(dir, "target").join(app.file_name(&name)))
 }
 
-fn build_rust(dir: &Path, app: &App, arguments: &[String]) -> anyhow::Result<(String, PathBuf)> {
+/// Gives the name of the crate, the component and the SBOM.
+fn build_rust(
+    dir: &Path,
+    app: &App,
+    arguments: &[String],
+) -> anyhow::Result<(String, PathBuf, Option<Vec<u8>>)> {
     cargo::ensure_target(dir)?;
     let krate = cargo::Crate::in_folder(dir)?;
     if krate.version != app.manifest.version {
@@ -66,8 +73,21 @@ fn build_rust(dir: &Path, app: &App, arguments: &[String]) -> anyhow::Result<(St
             app.manifest.version, krate.version
         ));
     }
-    let component = krate.build(arguments)?;
-    Ok((krate.name, component))
+    let built = krate.build(arguments)?;
+    let sbom = sbom::document(&app.manifest, &krate.graph(arguments)?, &krate.lock()?, &built.linked)?;
+    Ok((krate.name, built.component, bounded(sbom)))
+}
+
+/// Leaves out an SBOM that is too large, and says so.
+fn bounded(sbom: Vec<u8>) -> Option<Vec<u8>> {
+    if sbom.len() > MAX_SBOM {
+        let bytes = sbom.len();
+        output::note(&format!(
+            "warning: the SBOM has {bytes} bytes; at most {MAX_SBOM} go into a package, so it has none"
+        ));
+        return None;
+    }
+    Some(sbom)
 }
 
 /// A path in a folder, without `./` in front of it.
@@ -87,4 +107,15 @@ pub(super) fn check_crate_name(name: &str) -> anyhow::Result<()> {
         bail!("{name:?} is a word of Rust or the name of one of its libraries; choose another name");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sbom_that_is_too_large_is_left_out() {
+        assert_eq!(bounded(vec![b' '; MAX_SBOM]).map(|sbom| sbom.len()), Some(MAX_SBOM));
+        assert_eq!(bounded(vec![b' '; MAX_SBOM + 1]), None);
+    }
 }

@@ -8,11 +8,11 @@ use ironloom_apps::cron::Cron;
 use ironloom_types::interfaces::{BASELINE, Capability, TYPES, split};
 use ironloom_types::text::clean;
 
-/// All that an app asks for.
-pub(super) fn text(package: &PackageInfo) -> String {
+/// All that an app asks for, and further lines about its package, each with a name.
+pub(super) fn text(package: &PackageInfo, further: &[(&str, String)]) -> String {
     let mut out = String::new();
     let imports: Vec<String> = package.imports.iter().map(|import| split(import).0.to_owned()).collect();
-    for (name, value) in [
+    let lines = [
         ("app", format!("{} {}", package.id, package.version)),
         ("name", package.name.clone()),
         ("publisher", package.publisher.clone()),
@@ -24,10 +24,11 @@ pub(super) fn text(package: &PackageInfo) -> String {
         ("limits", limits(package)),
         ("uses", uses(&imports)),
         ("can't reach", "files, network, environment, other processes".to_owned()),
-    ] {
+    ];
+    for (name, value) in lines.iter().chain(further) {
         if !value.is_empty() {
             // Writing into a String doesn't fail.
-            let _ = writeln!(out, "{name:<14}{}", clean(&value));
+            let _ = writeln!(out, "{name:<14}{}", clean(value));
         }
     }
     slots(package, &mut out);

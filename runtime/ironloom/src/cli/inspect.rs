@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clap::Args;
 
 use super::failure::{Failure, Outcome};
-use super::{Global, described, output};
+use super::{Global, described, extras, output};
 use crate::api::facade::PackageInfo;
 use ironloom_apps::package::{self, PackageError};
 use ironloom_apps::roles::check_component;
@@ -21,23 +21,35 @@ use ironloom_types::limits::MAX_PACKAGE;
 pub(super) struct Inspect {
     /// The package, as `ironloom build` makes it
     file: PathBuf,
+    /// Print the package's SBOM and nothing else: a CycloneDX document
+    #[arg(long, conflicts_with = "readme")]
+    sbom: bool,
+    /// Print the package's README and nothing else
+    #[arg(long)]
+    readme: bool,
 }
 
 impl Inspect {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let info = inspect(&self.file)?;
+        let package = read(&self.file, &bytes(&self.file)?)?;
+        if self.sbom {
+            return extras::print_sbom(&self.file, &package);
+        }
+        if self.readme {
+            return extras::print_readme(&self.file, &package);
+        }
+        let info = inspect(&self.file, &package)?;
         if global.json {
             let json = serde_json::to_string(&info).context("it can't be written as JSON")?;
             return output::json_text(&format!("{json}\n"));
         }
-        output::print(&described::text(&info))
+        output::print(&described::text(&info, &extras::in_words(&package)))
     }
 }
 
-/// Reads a package and checks all of it that shows without compiling its code.
-fn inspect(file: &Path) -> Result<PackageInfo, Failure> {
+/// Checks all of a package that shows without compiling its code.
+fn inspect(file: &Path, package: &package::Package) -> Result<PackageInfo, Failure> {
     let name = file.display();
-    let package = read(file, &bytes(file)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // The running binary, even if another version has replaced its file.
     let worker = Path::new("/proc/self/exe");

@@ -14,6 +14,7 @@ mod dead_letters;
 mod described;
 mod dev;
 mod events;
+mod extras;
 mod failure;
 mod follow;
 mod halt;

@@ -10,8 +10,9 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
+use super::extras;
 use ironloom_apps::manifest::{MAX_MANIFEST_BYTES, Manifest};
-use ironloom_apps::package;
+use ironloom_apps::package::{self, README_MEDIA_TYPE, SBOM_MEDIA_TYPE};
 use ironloom_apps::roles::check_component;
 use ironloom_sandbox::names;
 use ironloom_storage::small_files::{self, ReadError};
@@ -30,6 +31,9 @@ pub(crate) struct PackArgs {
     /// The app's manifest. A README.md beside it goes into the package
     #[arg(long, value_name = "FILE", default_value = "app.toml")]
     pub manifest: PathBuf,
+    /// An SBOM to put into the package: a CycloneDX document, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub sbom: Option<PathBuf>,
     /// The file to write [default: beside the component, named after the app's id and version]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -68,7 +72,8 @@ pub(crate) fn run(args: &PackArgs, json: bool) -> anyhow::Result<()> {
         let folder = args.component.parent().unwrap_or(Path::new(""));
         folder.join(app.file_name(app.short_name()))
     });
-    app.pack(&args.component, &path)?.print(json)
+    let sbom = args.sbom.as_deref().map(extras::read_sbom).transpose()?;
+    app.pack(&args.component, sbom.as_deref(), &path)?.print(json)
 }
 
 /// The manifest of an app that is to be packed, and its place.
@@ -107,12 +112,12 @@ impl App {
         format!("{name}-{}.app.tar", self.manifest.version)
     }
 
-    /// Checks a component against the manifest and writes both as a package.
+    /// Checks a component against the manifest and writes both as a package, with an SBOM where there is one.
     ///
     /// # Errors
     /// A file that can't be read or isn't a component; all problems of its exports and imports; a package that is
     /// too large, or can't be written.
-    pub(super) fn pack(&self, component: &Path, path: &Path) -> anyhow::Result<Packed> {
+    pub(super) fn pack(&self, component: &Path, sbom: Option<&[u8]>, path: &Path) -> anyhow::Result<Packed> {
         let bytes = read_component(component)?;
         let (imports, exports) =
             names(&bytes).with_context(|| format!("{} is not valid", component.display()))?;
@@ -120,8 +125,10 @@ impl App {
             .map_err(|problems| anyhow::anyhow!(problems.of_file(&self.path)))?;
 
         let readme = small_files::read(&self.path.with_file_name("README.md"), MAX_README).ok();
-        let extras: Vec<(&str, &[u8])> =
-            readme.iter().map(|page| ("text/markdown", page.as_slice())).collect();
+        let extras: Vec<(&str, &[u8])> = [(SBOM_MEDIA_TYPE, sbom), (README_MEDIA_TYPE, readme.as_deref())]
+            .into_iter()
+            .filter_map(|(media_type, bytes)| Some((media_type, bytes?)))
+            .collect();
         let (digest, tar) = package::write(&self.text, &bytes, &extras)?;
         small_files::write(path, &tar).with_context(|| format!("can't write {}", path.display()))?;
         let Manifest { id, version, .. } = &self.manifest;

@@ -47,12 +47,12 @@ impl Packages {
         match self.what {
             Some(What::Add { file }) => {
                 let answer = send(&Client::new(&global.url), &file)?;
-                return output::one(global, &answer, |package: PackageInfo| described::text(&package));
+                return output::one(global, &answer, |package: PackageInfo| described::text(&package, &[]));
             }
             Some(What::Show { digest }) => {
                 let answer =
                     Client::new(&global.url).get(&format!("/v1/packages/{}", segment(&digest)), &[])?;
-                return output::one(global, &answer, |package: PackageInfo| described::text(&package));
+                return output::one(global, &answer, |package: PackageInfo| described::text(&package, &[]));
             }
             Some(What::Delete { digest }) => {
                 Client::new(&global.url).delete(&format!("/v1/packages/{}", segment(&digest)), &[])?;

@@ -1,5 +1,6 @@
 //! Calls cargo, rustc and rustup.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,10 +11,13 @@ use anyhow::{Context as _, bail};
 use ironloom_types::ids::Digest;
 use serde::Deserialize;
 
+use super::sbom::{Graph, Lock};
 use ironloom_storage::small_files;
 
 /// The longest Cargo.toml that is looked into, in bytes.
 const MAX_MANIFEST: u64 = 1 << 20;
+/// The longest Cargo.lock that is read, in bytes: one of 1,000 crates has 250 kB.
+const MAX_LOCK: u64 = 16 << 20;
 /// The target that apps are compiled for.
 const TARGET: &str = "wasm32-wasip2";
 /// The profile of a workspace that builds apps beside other things, and says itself how they are linked.
@@ -55,6 +59,7 @@ pub(super) struct Crate {
     pub(super) name: String,
     pub(super) version: String,
     manifest: PathBuf,
+    workspace: PathBuf,
     /// The target folder: cargo's own, or one of the app's alone in a folder that others may use as well.
     target: PathBuf,
     is_shared: bool,
@@ -92,10 +97,32 @@ impl Target {
 #[derive(Deserialize)]
 struct Message {
     reason: String,
+    package_id: Option<String>,
     manifest_path: Option<PathBuf>,
     target: Option<Target>,
     #[serde(default)]
     filenames: Vec<PathBuf>,
+}
+
+impl Message {
+    fn is_artifact(&self) -> bool {
+        self.reason == "compiler-artifact"
+    }
+
+    /// The id of a crate that was compiled for the target. Build scripts and macros, and what these use, are compiled for
+    /// the machine that builds, and lie elsewhere.
+    fn linked(&self) -> Option<&String> {
+        let is_for_target = |file: &PathBuf| file.iter().any(|part| part == TARGET);
+        self.package_id.as_ref().filter(|_| self.is_artifact() && self.filenames.iter().any(is_for_target))
+    }
+}
+
+/// The outcome of a build.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) component: PathBuf,
+    /// The crates that were compiled for the target, by the ids that cargo gives them.
+    pub(super) linked: BTreeSet<String>,
 }
 
 impl Crate {
@@ -136,11 +163,12 @@ impl Crate {
             target,
             is_shared,
             has_guest_profile: has_profile(&metadata.workspace_root.join("Cargo.toml"), GUEST_PROFILE),
+            workspace: metadata.workspace_root,
         })
     }
 
-    /// Compiles it and gives the path of the component.
-    pub(super) fn build(&self, arguments: &[String]) -> anyhow::Result<PathBuf> {
+    /// Compiles it, and gives the component with the crates that are in it.
+    pub(super) fn build(&self, arguments: &[String]) -> anyhow::Result<Built> {
         let mut cargo = program("CARGO", "cargo");
         cargo.args(["build", "--lib", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
         cargo.arg("--manifest-path").arg(&self.manifest);
@@ -159,10 +187,12 @@ impl Crate {
         cargo.args(arguments).stdout(Stdio::piped());
         let mut child = cargo.spawn().context("can't run cargo; install Rust as https://rustup.rs says")?;
         let mut wasm = None;
+        let mut linked = BTreeSet::new();
         if let Some(stdout) = child.stdout.take() {
             for line in BufReader::new(stdout).lines() {
                 // Lines that are no message of cargo's come from build scripts of others.
                 if let Ok(message) = serde_json::from_str::<Message>(&line?) {
+                    linked.extend(message.linked().cloned());
                     wasm = self.component_of(message).or(wasm);
                 }
             }
@@ -171,11 +201,39 @@ impl Crate {
         if !status.success() {
             bail!("the app does not compile");
         }
-        wasm.with_context(|| format!("cargo built no component from {}", self.manifest.display()))
+        let component =
+            wasm.with_context(|| format!("cargo built no component from {}", self.manifest.display()))?;
+        Ok(Built { component, linked })
+    }
+
+    /// Asks cargo which crates depend on which, for the target, once it is built with the same arguments.
+    pub(super) fn graph(&self, arguments: &[String]) -> anyhow::Result<Graph> {
+        let mut cargo = program("CARGO", "cargo");
+        cargo.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", TARGET]);
+        cargo.arg("--manifest-path").arg(&self.manifest).args(for_metadata(arguments));
+        if let Some(dir) = self.manifest.parent() {
+            cargo.current_dir(dir);
+        }
+        let output = cargo.stderr(Stdio::inherit()).output().context("can't run cargo")?;
+        if !output.status.success() {
+            bail!(
+                "`cargo metadata` failed on {}, so that there is no SBOM. It looks at more crates than a build, such as \
+                 dev-dependencies: where one of them isn't on this machine, run `cargo fetch` once with a network",
+                self.manifest.display()
+            );
+        }
+        serde_json::from_slice(&output.stdout).context("can't read cargo's metadata")
+    }
+
+    /// The workspace's Cargo.lock.
+    pub(super) fn lock(&self) -> anyhow::Result<Lock> {
+        let path = self.workspace.join("Cargo.lock");
+        let text = small_files::read_text(&path, MAX_LOCK)?;
+        toml::from_str(&text).with_context(|| format!("can't read {}", path.display()))
     }
 
     fn component_of(&self, message: Message) -> Option<PathBuf> {
-        let own = message.reason == "compiler-artifact"
+        let own = message.is_artifact()
             && message.manifest_path.as_deref() == Some(&self.manifest)
             && message.target.is_some_and(|target| target.is_component());
         let mut files = message.filenames.into_iter().filter(|_| own);
@@ -190,6 +248,23 @@ impl Crate {
 /// next one, it would call the code of one fresh for the other.
 fn own_folder(workspace: &Path) -> String {
     format!("ironloom-{}", &Digest::of(workspace.as_os_str().as_bytes()).hex()[..16])
+}
+
+/// Those arguments of `cargo build` that change what `cargo metadata` says, which takes no others.
+fn for_metadata(arguments: &[String]) -> Vec<&str> {
+    const ALONE: [&str; 4] = ["--all-features", "--no-default-features", "--offline", "--frozen"];
+    const WITH_VALUE: [&str; 3] = ["--features", "-F", "--config"];
+    let mut chosen = Vec::new();
+    let mut arguments = arguments.iter().map(String::as_str);
+    while let Some(argument) = arguments.next() {
+        let is_with_value = |name: &&str| argument.starts_with(*name);
+        if WITH_VALUE.contains(&argument) {
+            chosen.extend([Some(argument), arguments.next()].into_iter().flatten());
+        } else if ALONE.contains(&argument) || WITH_VALUE.iter().any(is_with_value) {
+            chosen.push(argument);
+        }
+    }
+    chosen
 }
 
 fn has_profile(manifest: &Path, profile: &str) -> bool {
@@ -216,5 +291,28 @@ mod tests {
         let of = |path: &str| own_folder(Path::new(path));
         assert_eq!(of("/apps/scales"), of("/apps/scales"));
         assert_ne!(of("/apps/scales"), of("/apps/scales-2"));
+    }
+
+    #[test]
+    fn cargo_metadata_is_given_the_arguments_that_it_takes() {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let given = words(
+            "--offline --jobs 2 --features a,b -F c -Fd --features=e --timings --config net.retry=1 -v",
+        );
+        let chosen = "--offline --features a,b -F c -Fd --features=e --config net.retry=1";
+        assert_eq!(for_metadata(&given), words(chosen));
+        assert_eq!(for_metadata(&words("--profile x --features")), ["--features"]);
+    }
+
+    #[test]
+    fn crates_of_build_scripts_and_macros_are_not_linked() {
+        let linked = |reason: &str, file: &str| {
+            let message = serde_json::json!({"reason": reason, "package_id": "a", "filenames": [file]});
+            serde_json::from_value::<Message>(message).unwrap().linked().is_some()
+        };
+        assert!(linked("compiler-artifact", "/t/wasm32-wasip2/release/deps/liba.rlib"));
+        assert!(!linked("compiler-artifact", "/t/release/deps/liba.rlib"));
+        assert!(!linked("compiler-artifact", "/t/release/deps/liba.so"));
+        assert!(!linked("build-script-executed", "/t/wasm32-wasip2/release/deps/liba.rlib"));
     }
 }

@@ -21,8 +21,12 @@ fn folder(manifest: &str, imports: &[&str]) -> tempfile::TempDir {
 }
 
 fn pack(folder: &Path, output: Option<PathBuf>) -> Result<(), String> {
+    pack_with(folder, None, output)
+}
+
+fn pack_with(folder: &Path, sbom: Option<PathBuf>, output: Option<PathBuf>) -> Result<(), String> {
     let (component, manifest) = (folder.join("app.wasm"), folder.join("app.toml"));
-    run(&PackArgs { component, manifest, output }, true).map_err(|error| format!("{error:#}"))
+    run(&PackArgs { component, manifest, sbom, output }, true).map_err(|error| format!("{error:#}"))
 }
 
 #[test]
@@ -39,6 +43,29 @@ fn a_package_lies_beside_its_component_and_holds_manifest_component_and_readme()
     assert_eq!(read.manifest.id.as_str(), "com.example.gauge");
     assert_eq!(read.extras[0].bytes, "# Gauge\n");
     assert_eq!(read.extras.len(), 1);
+}
+
+#[test]
+fn an_sbom_that_is_named_goes_into_the_package() {
+    let folder = folder(&format!("{MANIFEST}{INPUT}"), &[]);
+    let folder = folder.path();
+    let sbom = folder.join("sbom.json");
+    fs::write(folder.join("README.md"), "# Gauge\n").unwrap();
+    fs::write(&sbom, "{\"bomFormat\": \"CycloneDX\", \"specVersion\": \"1.6\"}").unwrap();
+    pack_with(folder, Some(sbom.clone()), None).unwrap();
+    let bytes = fs::read(folder.join("gauge-1.2.3.app.tar")).unwrap();
+    let extras = package::read(&bytes.into()).unwrap().extras;
+    let found: Vec<_> = extras.iter().map(|extra| (extra.media_type.as_str(), &extra.bytes[..])).collect();
+    let expected = [
+        ("application/vnd.cyclonedx+json", &b"{\"bomFormat\": \"CycloneDX\", \"specVersion\": \"1.6\"}"[..]),
+        ("text/markdown", b"# Gauge\n"),
+    ];
+    assert_eq!(found, expected);
+
+    fs::write(&sbom, "{}").unwrap();
+    let error = pack_with(folder, Some(sbom), Some(folder.join("other.tar"))).unwrap_err();
+    assert!(error.contains("sbom.json is not CycloneDX"), "{error}");
+    assert!(!folder.join("other.tar").exists());
 }
 
 #[test]
