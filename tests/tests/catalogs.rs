@@ -96,6 +96,11 @@ fn one_state(version: &str) -> Result<Vec<u8>> {
     Ok(package.tar())
 }
 
+fn catalogs(server: &Server) -> Result<Vec<Value>> {
+    let answer = server.client().get("/v1/catalogs")?.json()?;
+    Ok(answer["items"].as_array().context("no items")?.clone())
+}
+
 fn refresh(server: &Server) -> Result<Answer> {
     server.client().post("/v1/catalogs/plant/refresh", &json!({}))
 }
@@ -137,7 +142,7 @@ fn an_app_is_found_in_a_catalog_installed_and_upgraded() -> Result<()> {
     ensure!(told.contains(&format!("signed by {}", maker.root)) && told.contains("--trust KEY"), "{told}");
     let told = said(cli(&["catalog", "add", "catalog", "--trust", &maker.publisher])?);
     ensure!(told.contains(&format!("isn't signed by {}", maker.publisher)), "{told}");
-    ensure!(server.client().all("/v1/catalogs")?.is_empty());
+    ensure!(catalogs(&server)?.is_empty());
     let told = printed(&["catalog", "add", "catalog", "--trust", &maker.root])?;
     ensure!(told.contains("catalog       plant\n") && told.contains(" 1 apps, expires at "), "{told}");
     refused(
@@ -174,7 +179,7 @@ fn an_app_is_found_in_a_catalog_installed_and_upgraded() -> Result<()> {
     // All of it is there after a loss of the process.
     server.kill()?;
     let server = setup.start()?;
-    let catalog = &server.client().all("/v1/catalogs")?[0];
+    let catalog = &catalogs(&server)?[0];
     assert_eq!((&catalog["name"], &catalog["index"]["apps"]), (&json!("plant"), &json!(1)));
     assert_eq!(server.client().all("/v1/apps?words=one")?[0]["versions"][0]["version"], "0.2.0");
     server.client().delete("/v1/catalogs/plant")?;
@@ -204,14 +209,17 @@ fn an_older_or_altered_index_is_refused_and_what_was_seen_stays() -> Result<()> 
     envelope["payload"] = json!(envelope["payload"].as_str().context("no payload")?.replace('A', "B"));
     fs::write(&index, envelope.to_string())?;
     refused(refresh(&server)?, 422, "catalog", "")?;
-    // Signed by a key that signs no indexes.
+    // Signed by nobody: whoever makes it keeps it beside the one that is signed.
+    let next = maker.catalog().join("next-index.json");
     fs::write(&index, &first)?;
     done(&maker.folder, &["catalog", "build", "catalog"])?;
+    fs::copy(&next, &index)?;
     refused(refresh(&server)?, 422, "catalog", "is signed by 0 of the keys")?;
     // The same version with other contents.
     fs::write(&index, &first)?;
     fs::remove_file(fs::read_dir(maker.catalog().join("packages"))?.next().context("no package")??.path())?;
-    maker.publish()?;
+    done(&maker.folder, &["catalog", "build", "catalog"])?;
+    maker.sign("index.key")?;
     refused(refresh(&server)?, 422, "catalog", "has other contents than the one that was seen before")?;
 
     let shown = server.client().get("/v1/catalogs/plant")?.json()?;
@@ -247,17 +255,28 @@ fn a_blocked_version_and_a_revoked_key_block_what_is_new_and_what_runs_goes_on()
     let upgrade = || server.client().patch("/v1/installations/rooms", &json!({"package": new}));
     refused(upgrade()?, 422, "catalog", "blocks com.example.one-state 0.2.0: it forgets rooms")?;
     refused(install(&server, "more", &new)?, 422, "catalog", "it forgets rooms")?;
-    let offer = &server.client().all(&format!("/v1/apps/{APP}"))?[0];
-    assert_eq!(offer["versions"][1]["blocked"], "it forgets rooms");
-    // The newest that may be installed is another one.
-    let fetched = server.client().post(&format!("/v1/apps/{APP}/fetch"), &json!({}))?.json()?;
-    assert_eq!(fetched["version"], "0.1.0");
+    let offers = server.client().get(&format!("/v1/apps/{APP}"))?.json()?;
+    assert_eq!(offers["items"][0]["versions"][1]["blocked"], "it forgets rooms");
+    // The newest isn't silently another one.
+    let answer = server.client().post(&format!("/v1/apps/{APP}/fetch"), &json!({}))?;
+    refused(
+        answer,
+        422,
+        "catalog",
+        "blocks 0.2.0, the newest version of com.example.one-state: it forgets rooms",
+    )?;
+    assert_eq!(server.client().installation("rooms")?.get("against"), None);
 
     maker.plan(&format!("[[revoked]]\nkey = \"{}\"\nreason = \"stolen\"", maker.publisher))?;
     maker.publish()?;
     refresh(&server)?.json()?;
     refused(upgrade()?, 422, "catalog", "which has signed it: stolen")?;
     refused(install(&server, "more", &old)?, 422, "catalog", "stolen")?;
+    // It shows where it runs.
+    let against = server.client().installation("rooms")?["against"].clone();
+    ensure!(against.as_str().is_some_and(|text| text.contains("which has signed it: stolen")), "{against}");
+    let notes = server.client().get("/readyz")?.json()?["notes"].to_string();
+    ensure!(notes.contains("installation rooms: the catalog plant has revoked the key"), "{notes}");
     server.client().push_one("room/attic", 1)?;
     wait_until("the reading", || Ok(server.client().installation("rooms")?["counters"]["readings"] == 1))?;
     server.stop()?;
@@ -373,10 +392,9 @@ fn two_catalogs_that_give_an_id_to_others_leave_it_to_the_admin() -> Result<()> 
     )?;
     done(&b.folder, &["catalog", "root", "catalog"])?;
     // A root has the name of its catalog from the first one on.
-    fs::rename(b.catalog().join("root/2.json"), b.catalog().join("root/1.json"))?;
-    let text = fs::read_to_string(b.catalog().join("root/1.json"))?;
-    ensure!(text.contains("payload"), "{text}");
     fs::remove_dir_all(b.catalog().join("root"))?;
+    fs::remove_file(b.catalog().join("next-root.json"))?;
+    fs::remove_file(b.catalog().join("index.json"))?;
     done(&b.folder, &["catalog", "root", "catalog", "--root-key", &b.root, "--index-key", &b.index])?;
     b.publish()?;
     let server = setup.start()?;
@@ -410,13 +428,80 @@ fn a_new_root_changes_keys_and_needs_the_old_ones() -> Result<()> {
     done(folder, &["catalog", "build", "catalog"])?;
     maker.sign("index2.key")?;
     maker.sign("root2.key")?;
+    // It waits for the old key, and the catalog stays as it was.
+    assert_eq!(refresh(&server)?.json()?["root"], 1);
+    fs::copy(maker.catalog().join("next-root.json"), maker.catalog().join("root/2.json"))?;
     refused(refresh(&server)?, 422, "catalog", "is signed by 0 of the keys")?;
+    fs::remove_file(maker.catalog().join("root/2.json"))?;
     maker.sign("root.key")?;
     let catalog = refresh(&server)?.json()?;
     assert_eq!((&catalog["root"], &catalog["root_keys"]), (&json!(2), &json!([root])));
     // The old key signs indexes for nobody any more.
     let output = run(folder, &["catalog", "sign", "catalog", "--key", "index.key"])?;
     ensure!(String::from_utf8_lossy(&output.stderr).contains("signs nothing of this catalog"), "{output:?}");
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_catalog_takes_nothing_over_that_another_one_has_given() -> Result<()> {
+    let setup = Setup::new()?;
+    let (maker, hobby) =
+        (Maker::new(&setup.folder().join("maker"))?, Maker::new(&setup.folder().join("hobby"))?);
+    let server = setup.start()?;
+    maker.add_to(&server)?;
+    let package = fetch(&server, "0.1.0")?;
+    install(&server, "rooms", &package)?.json()?;
+    // Another catalog gives itself all ids below `com`, blocks, revokes, and has its root replace the key.
+    fs::remove_dir_all(hobby.catalog())?;
+    fs::create_dir_all(hobby.catalog().join("packages"))?;
+    let plan = format!(
+        "name = \"hobby\"\n[[publishers]]\nname = \"Hobby\"\nkeys = [\"{}\"]\nprefixes = [\"com\"]\n[[blocked]]\nid = \"{APP}\"\nreason = \"ours\"\n[[revoked]]\nkey = \"{}\"\nreason = \"ours\"\n",
+        hobby.publisher, maker.publisher
+    );
+    fs::write(hobby.catalog().join("catalog.toml"), plan)?;
+    let rotate = ["--rotate", &maker.publisher, &hobby.publisher, "com"];
+    let root = ["catalog", "root", "catalog", "--root-key", &hobby.root, "--index-key", &hobby.index];
+    done(&hobby.folder, &[&root[..], &rotate].concat())?;
+    hobby.publish()?;
+    hobby.add_to(&server)?;
+    fs::write(hobby.folder.join("taken.app.tar"), one_state("0.9.0")?)?;
+    done(&hobby.folder, &["sign", "taken.app.tar", "--key", "publisher.key"])?;
+    let taken = server.client().add_package(&fs::read(hobby.folder.join("taken.app.tar"))?)?;
+    let answer = server.client().patch("/v1/installations/rooms", &json!({"package": taken}))?;
+    refused(answer, 409, "publisher-changed", &maker.publisher)?;
+    install(&server, "more", &package)?.json()?;
+    assert_eq!(server.client().installation("rooms")?.get("against"), None);
+    // An admin bounds what a catalog may speak of.
+    server.client().delete("/v1/catalogs/hobby")?;
+    let body = json!({"source": hobby.catalog(), "trust": [hobby.root], "ids": ["com.hobby"]});
+    assert_eq!(server.client().post("/v1/catalogs", &body)?.json()?["ids"], json!(["com.hobby"]));
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_lost_index_lets_nothing_pass() -> Result<()> {
+    let setup = Setup::new()?;
+    let maker = Maker::new(&setup.folder().join("maker"))?;
+    let server = setup.start()?;
+    maker.add_to(&server)?;
+    let package = fetch(&server, "0.1.0")?;
+    install(&server, "rooms", &package)?.json()?;
+    server.kill()?;
+    let file = fs::read_dir(setup.data().join("catalogs"))?.next().context("no index")??.path();
+    fs::remove_file(file)?;
+    let server = setup.start()?;
+    refused(
+        install(&server, "more", &package)?,
+        409,
+        "catalog",
+        "the index of the catalog plant isn't here",
+    )?;
+    let notes = server.client().get("/readyz")?.json()?["notes"].to_string();
+    ensure!(notes.contains("the index of the catalog plant isn't here"), "{notes}");
+    refresh(&server)?.json()?;
+    install(&server, "more", &package)?.json()?;
     server.stop()?;
     Ok(())
 }

@@ -232,7 +232,10 @@ impl Running {
 
     fn serve(&mut self, arguments: &str) -> Result<()> {
         ensure!(self.server.is_none(), "a server runs already");
-        let mut setup = self.setup.clone();
+        let allowed = arguments.strip_prefix("--allow-unsigned");
+        let arguments = allowed.unwrap_or(arguments).trim();
+        let setup = self.setup.clone();
+        let mut setup = if allowed.is_some() { setup } else { setup.signed_only() };
         if let Some(config) = arguments.strip_prefix("--config ") {
             let here = self.here()?;
             // Where a configuration names files, it means them from its own folder.
@@ -311,7 +314,8 @@ fn the_readme_and_the_tutorial_do_what_they_say() -> Result<()> {
 
 #[test]
 fn the_pages_for_developers_do_what_they_say() -> Result<()> {
-    let pages = ["concepts", "languages", "manifest", "sdk", "state", "testing", "timers", "units", "wit"];
+    let pages =
+        ["concepts", "languages", "manifest", "publish", "sdk", "state", "testing", "timers", "units", "wit"];
     let pages = pages.map(|page| format!("docs/src/develop/{page}"));
     let pages: Vec<&str> = pages.iter().map(String::as_str).chain(["sdk/README", "wit/README"]).collect();
     run_all(&pages)

@@ -29,8 +29,12 @@ fn so_many(size: Option<u64>, most: u64) -> String {
 
 /// Reads a file of at most so many bytes, and no more of any other.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
+    read_open(File::open(path).map_err(|error| ReadError::Io { path: path.to_owned(), error })?, path, most)
+}
+
+/// Reads a file that is open. Errors name it by this path.
+pub fn read_open(file: File, path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
     let failed = |error| ReadError::Io { path: path.to_owned(), error };
-    let file = File::open(path).map_err(failed)?;
     let told = file.metadata().map_err(failed)?;
     let size = told.is_file().then_some(told.len()).filter(|size| *size > most);
     let too_large = || ReadError::TooLarge { path: path.to_owned(), size, most };

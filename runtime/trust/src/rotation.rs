@@ -36,18 +36,19 @@ impl Rotation {
         Envelope::new(Kind::Rotation, serde_json::to_vec(self).unwrap_or_default())
     }
 
-    /// Reads a statement that `from` has signed.
+    /// Reads a statement, which one key has signed: the one that it speaks for.
     ///
     /// # Errors
     /// A statement of anybody else.
-    pub fn read(json: &[u8], from: PublicKey) -> Result<Self, RotationError> {
+    pub fn read(json: &[u8]) -> Result<Self, RotationError> {
         let envelope = Envelope::read(Kind::Rotation, json)?;
-        let bytes = envelope.signed_by(&Keys { threshold: 1, keys: [from].into() })?;
+        let signers: Vec<PublicKey> = envelope.signers().collect();
+        let bytes = envelope.signed_by(&Keys { threshold: 1, keys: signers.iter().copied().collect() })?;
         let rotation: Self =
             serde_json::from_slice(bytes).map_err(|error| RotationError::Form(error.to_string()))?;
-        if rotation.from != from {
+        if !signers.contains(&rotation.from) {
             return Err(RotationError::Form(format!(
-                "it speaks for {}, and {from} signed it",
+                "it speaks for {}, which hasn't signed it",
                 rotation.from
             )));
         }

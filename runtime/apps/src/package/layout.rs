@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::archive::{Contents, INDEX, LAYOUT};
 use super::strict::from_json;
 use super::{COMPONENT_MEDIA_TYPE, EXTRA_MEDIA_TYPES, Extra, MANIFEST_MEDIA_TYPE, PackageError};
-use ironloom_trust::envelope::{self, Envelope, Kind};
+use ironloom_trust::envelope::{self, Envelope, Kind, MAX_SIGNATURES};
 use ironloom_types::ids::Digest;
 
 const INDEX_MEDIA_TYPE: &str = "application/vnd.oci.image.index.v1+json";
@@ -247,6 +247,10 @@ fn read_referrers(
     blobs: &mut Blobs<'_>,
 ) -> Result<Envelope, PackageError> {
     let mut signed = Envelope::new(Kind::Package, bytes.to_vec());
+    let named: BTreeSet<Digest> = index.manifests.iter().map(|descriptor| descriptor.digest).collect();
+    if named.len() < index.manifests.len() {
+        return Err(refuse(INDEX, "names a manifest twice"));
+    }
     for descriptor in &index.manifests {
         let Some(artifact_type) = &descriptor.artifact_type else { continue };
         let place = format!("manifest {}", descriptor.digest);
@@ -269,6 +273,11 @@ fn read_referrers(
             };
             let envelope = Envelope::read(Kind::Package, envelope)
                 .map_err(|error| PackageError::Signature(error.to_string()))?;
+            if signed.signers().chain(envelope.signers()).collect::<BTreeSet<_>>().len() > MAX_SIGNATURES {
+                return Err(PackageError::Signature(format!(
+                    "the package has signatures by more than {MAX_SIGNATURES} keys"
+                )));
+            }
             if !signed.merge(&envelope) {
                 return Err(PackageError::Signature(
                     "the signature is that of another package, or of another version".to_owned(),

@@ -352,6 +352,17 @@ fn signatures_are_checked_before_anything_that_they_cover_is_read() {
         refer(&mut parts, SIGNATURE, &subject, layer);
         parts.error()
     };
+    let mut many = Envelope::new(Kind::Package, bytes.clone());
+    (0..9).for_each(|_| many.sign(&SecretKey::generate().unwrap()));
+    let mut others = Envelope::new(Kind::Package, bytes.clone());
+    (0..9).for_each(|_| others.sign(&SecretKey::generate().unwrap()));
+    let mut parts = Parts::new();
+    refer(&mut parts, SIGNATURE, &subject, many.to_json().into_bytes());
+    refer(&mut parts, SIGNATURE, &subject, others.to_json().into_bytes());
+    assert!(parts.clone().error().contains("by more than 16 keys"));
+    let again = parts.index["manifests"][0].clone();
+    parts.index["manifests"].as_array_mut().unwrap().push(again);
+    assert!(parts.error().contains("names a manifest twice"));
     let other = with(envelope(b"{}", &a));
     assert_eq!(other, "the signature is that of another package, or of another version");
     let renamed = String::from_utf8(envelope(&bytes, &a)).unwrap();

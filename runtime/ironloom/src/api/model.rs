@@ -85,6 +85,7 @@ pub(crate) struct PackageInfo {
     /// Its licence, as an SPDX expression.
     pub license: String,
     /// The public keys that have signed it, `ed25519:…`; none of an unsigned one.
+    #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub signers: Vec<PublicKey>,
     /// The inputs by name.
@@ -334,6 +335,9 @@ pub(crate) struct Installation {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub signers: Vec<PublicKey>,
+    /// The reason why a catalog is against the package: it blocks the version, or has revoked the keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
     pub state: InstallationState,
     /// An admin has paused it: one that is quarantined as well stays paused when that has ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

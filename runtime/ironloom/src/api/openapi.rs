@@ -248,7 +248,10 @@ mod tests {
             document["paths"][operation.path][operation.method]["requestBody"]["required"] == false
         });
         let optional: Vec<_> = optional.map(|operation| operation.id).collect();
-        assert_eq!(optional, ["resume", "replay", "halt", "release", "acknowledgeAlarm", "unshelveAlarm"]);
+        assert_eq!(
+            optional,
+            ["resume", "replay", "halt", "release", "acknowledgeAlarm", "unshelveAlarm", "fetchApp"]
+        );
         assert_eq!(document["paths"]["/v1/readings"]["post"]["requestBody"]["required"], true);
         assert_eq!(document["paths"]["/v1/installations/{id}/pause"]["post"].get("requestBody"), None);
     }

@@ -311,7 +311,7 @@ impl Facade for Fake {
         later(Err(Problem::not_found(name)))
     }
     fn offers(&self, query: OfferQuery) -> Later<'_, Page<Offer>> {
-        later(Err(Problem::refused("catalog", query.words)))
+        later(Err(Problem::refused("catalog", format!("no {:?}", query.words))))
     }
     fn offers_of(&self, id: AppId) -> Later<'_, Page<Offer>> {
         later(Err(Problem::not_found(id.to_string())))

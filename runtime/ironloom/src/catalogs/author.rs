@@ -16,14 +16,20 @@ use ironloom_apps::package::{self, Package};
 use ironloom_apps::problem::Problems;
 use ironloom_storage::small_files::{self, ReadError};
 use ironloom_trust::catalog::CatalogError;
-use ironloom_trust::catalog::index::{App, Asks, Icon, Index, MAX_APPS, MAX_ICON, MAX_VERSIONS, Version};
+use ironloom_trust::catalog::index::{
+    App, Asks, Icon, Index, MAX_APPS, MAX_ICON, MAX_VERSIONS, Publisher, Version, publisher_of,
+};
 use ironloom_trust::catalog::root::Root;
-use ironloom_trust::envelope::{Envelope, Kind};
+use ironloom_trust::envelope::{Envelope, Keys, Kind};
 use ironloom_trust::key::{PublicKey, SecretKey};
 use ironloom_trust::strict::{Integer, Unique};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{AppId, Digest};
 use ironloom_types::limits::MAX_PACKAGE;
+
+/// The root and the index that people are to sign.
+const NEXT_ROOT: &str = "next-root.json";
+const NEXT_INDEX: &str = "next-index.json";
 
 /// The file that says what a catalog is to be.
 pub(crate) const PLAN: &str = "catalog.toml";
@@ -61,12 +67,34 @@ pub(crate) struct Built {
     pub(crate) needed: u8,
 }
 
-/// A part of a catalog that a key has signed, and how many signatures it has by now.
+/// A part of a catalog that a key has signed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Signed {
+    /// The file that it becomes.
     pub(crate) part: String,
-    pub(crate) signatures: usize,
+    /// The signatures that count, and how many are needed: by the keys of each root that has a say.
+    pub(crate) signatures: Vec<Count>,
+    /// There are enough: it is in its place.
+    pub(crate) published: bool,
+}
+
+/// Signatures by the keys of a root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) of_root: u64,
+    pub(crate) has: usize,
     pub(crate) needed: u8,
+}
+
+impl Count {
+    fn of(root: &Root, keys: &Keys, envelope: &Envelope) -> Self {
+        let has = envelope.signers().filter(|key| keys.keys.contains(key)).count();
+        Self { of_root: root.version.get(), has, needed: keys.threshold }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.has >= usize::from(self.needed)
+    }
 }
 
 impl Folder {
@@ -87,27 +115,64 @@ impl Folder {
         Ok(newest)
     }
 
-    /// Writes a root for people to sign.
-    pub(crate) fn write_root(&self, root: &Root) -> Result<(), AuthorError> {
-        self.write(&root_path(root.version.get()), root.to_envelope()?.to_json().as_bytes())
+    /// The root that people are to sign, where there is one.
+    fn next_root(&self) -> Result<Option<(Envelope, Root)>, AuthorError> {
+        let Some(envelope) = self.envelope(Kind::Root, NEXT_ROOT)? else { return Ok(None) };
+        let root = self.of_file(NEXT_ROOT, Root::own(&envelope))?;
+        Ok(Some((envelope, root)))
     }
 
-    /// Copies a package into the catalog.
+    /// Writes a root for people to sign, in place of one that isn't signed by enough of them. Nobody who has the catalog
+    /// sees it before.
+    pub(crate) fn write_root(&self, root: &Root) -> Result<(), AuthorError> {
+        self.write(NEXT_ROOT, root.to_envelope()?.to_json().as_bytes())
+    }
+
+    /// Copies a package into the catalog, if one of its publisher's keys has signed it. Where the catalog has the same
+    /// package with other signatures, it gets these as well.
     pub(crate) fn add(&self, path: &Path) -> Result<(), AuthorError> {
-        let bytes = Bytes::from(small_files::read(path, MAX_PACKAGE as u64)?);
-        package::read(&bytes)
-            .map_err(|error| AuthorError::Package { path: path.to_owned(), problem: error.to_string() })?;
+        let mut bytes = Bytes::from(small_files::read(path, MAX_PACKAGE as u64)?);
+        let wrong = |problem: String| AuthorError::Package { path: path.to_owned(), problem };
+        let package = package::read(&bytes).map_err(|error| wrong(error.to_string()))?;
+        publisher_key(&self.plan()?.publishers, &package).map_err(wrong)?;
+        let offered = self.newest_index()?.and_then(|index| offered(&index, package.digest));
+        if let Some(old) = offered.map(package_path) {
+            let old = self.0.join(old);
+            if old.exists() {
+                let other = Bytes::from(small_files::read(&old, MAX_PACKAGE as u64)?);
+                let other = package::read(&other).map_err(|error| wrong(error.to_string()))?;
+                let merged = package::merge(&bytes, &other).map_err(|error| wrong(error.to_string()))?;
+                bytes = merged.unwrap_or(bytes);
+                if self.0.join(package_path(Digest::of(&bytes))) != old {
+                    let failed = |error| AuthorError::Io { path: old.clone(), doing: "removed", error };
+                    std::fs::remove_file(&old).map_err(failed)?;
+                }
+            }
+        }
         self.write(&package_path(Digest::of(&bytes)), &bytes)
     }
 
-    /// Makes the next index of all packages in the folder. Nobody has signed it then.
+    /// The index that people are to sign, or else the one that they have signed.
+    fn newest_index(&self) -> Result<Option<Index>, AuthorError> {
+        for path in [NEXT_INDEX, INDEX] {
+            if let Some(envelope) = self.envelope(Kind::Index, path)? {
+                return Ok(Some(self.of_file(path, Index::own(&envelope))?));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the next index of all packages in the folder. Nobody has signed it then, and the one before stays in its
+    /// place until enough have.
     pub(crate) fn build(&self, now: Timestamp) -> Result<Built, AuthorError> {
         let plan = self.plan()?;
         let before = match self.envelope(Kind::Index, INDEX)? {
             Some(envelope) => Some(self.of_file(INDEX, Index::own(&envelope))?),
             None => None,
         };
-        let version = before.as_ref().map_or(0, |index| index.version.get()) + 1;
+        // Some may have seen one that was signed before it was made anew.
+        let next = self.newest_index()?.map_or(0, |index| index.version.get());
+        let version = before.as_ref().map_or(0, |index| index.version.get()).max(next) + 1;
         let version = Integer::new(version)
             .ok_or_else(|| AuthorError::Other("the index has used up all version numbers".to_owned()))?;
         let mut index = Index {
@@ -126,56 +191,86 @@ impl Folder {
             check_same_contents(before, &index)?;
         }
         let envelope = index.to_envelope()?;
-        self.write(INDEX, envelope.to_json().as_bytes())?;
-        let keys = self.root()?.map(|root| root.index);
+        self.write(NEXT_INDEX, envelope.to_json().as_bytes())?;
+        let root = match self.next_root()? {
+            Some((_, root)) => Some(root),
+            None => self.root()?,
+        };
+        let keys = root.map(|root| root.index);
         let needed = keys.as_ref().map_or(0, |keys| keys.threshold);
         let signers = keys.map_or_else(Vec::new, |keys| keys.keys.into_iter().collect());
         Ok(Built { index, signers, needed })
     }
 
-    /// Signs whatever of the catalog this key may sign: the newest root, and the index.
+    /// Signs whatever of the catalog this key may sign: the next root, and the next index. What has enough signatures
+    /// then comes into its place.
     pub(crate) fn sign(&self, key: &SecretKey) -> Result<Vec<Signed>, AuthorError> {
-        let root = self.root()?.ok_or_else(|| {
-            AuthorError::Other(format!(
+        let (now, next) = (self.root()?, self.next_root()?);
+        let of = |root: &Root, keys: fn(&Root) -> &Keys| keys(root).keys.contains(&key.public());
+        let roots: Vec<&Root> = now.iter().chain(next.iter().map(|(_, root)| root)).collect();
+        if roots.is_empty() {
+            return Err(AuthorError::Other(format!(
                 "{} has no root yet, which says whose signatures count; `ironloom catalog root` makes one",
                 self.0.display()
-            ))
-        })?;
-        let version = root.version.get();
-        let before = match version.checked_sub(1).filter(|before| *before > 0) {
-            Some(before) => self.envelope(Kind::Root, &root_path(before))?,
-            None => None,
-        };
-        let before = before.map(|envelope| self.of_file(&root_path(version - 1), Root::own(&envelope)));
-        let before = before.transpose()?;
-        let mut signed = Vec::new();
-        let of_root = before.iter().chain([&root]).any(|root| root.root.keys.contains(&key.public()));
-        if of_root {
-            signed.extend(self.sign_part(Kind::Root, &root_path(version), key, root.root.threshold)?);
-        }
-        if root.index.keys.contains(&key.public()) {
-            signed.extend(self.sign_part(Kind::Index, INDEX, key, root.index.threshold)?);
-        }
-        if signed.is_empty() {
-            let public = key.public();
-            return Err(AuthorError::Other(format!(
-                "{public} signs nothing of this catalog: its root {version} names it neither for roots nor for indexes"
             )));
         }
+        let signs_roots = next.is_some() && roots.iter().any(|root| of(root, |root| &root.root));
+        let signs_indexes = roots.iter().any(|root| of(root, |root| &root.index));
+        let index = if self.0.join(NEXT_INDEX).exists() { NEXT_INDEX } else { INDEX };
+        if signs_roots {
+            self.sign_file(Kind::Root, NEXT_ROOT, key)?;
+        }
+        if signs_indexes {
+            self.sign_file(Kind::Index, index, key)?;
+        }
+        if !signs_roots && !signs_indexes {
+            return Err(AuthorError::Other(format!(
+                "{} signs nothing of this catalog: no root names it, or what it may sign is signed already",
+                key.public()
+            )));
+        }
+        let mut signed = self.publish()?;
+        signed.retain(|part| if part.part == INDEX { signs_indexes } else { signs_roots });
         Ok(signed)
     }
 
-    fn sign_part(
-        &self,
-        kind: Kind,
-        path: &str,
-        key: &SecretKey,
-        needed: u8,
-    ) -> Result<Option<Signed>, AuthorError> {
-        let Some(mut envelope) = self.envelope(kind, path)? else { return Ok(None) };
+    fn sign_file(&self, kind: Kind, path: &str, key: &SecretKey) -> Result<(), AuthorError> {
+        let Some(mut envelope) = self.envelope(kind, path)? else { return Ok(()) };
         envelope.sign(key);
-        self.write(path, envelope.to_json().as_bytes())?;
-        Ok(Some(Signed { part: path.to_owned(), signatures: envelope.signers().count(), needed }))
+        self.write(path, envelope.to_json().as_bytes())
+    }
+
+    /// Brings what has enough signatures into its place: the root first, since it says who signs the index.
+    fn publish(&self) -> Result<Vec<Signed>, AuthorError> {
+        let mut parts = Vec::new();
+        let mut now = self.root()?;
+        if let Some((envelope, next)) = self.next_root()? {
+            let signatures: Vec<Count> =
+                now.iter().chain([&next]).map(|root| Count::of(root, &root.root, &envelope)).collect();
+            let part = root_path(next.version.get());
+            let published = signatures.iter().all(Count::is_enough);
+            if published {
+                self.write(&part, envelope.to_json().as_bytes())?;
+                self.remove(NEXT_ROOT)?;
+                now = Some(next);
+            }
+            parts.push(Signed { part, signatures, published });
+        }
+        let path = if self.0.join(NEXT_INDEX).exists() { NEXT_INDEX } else { INDEX };
+        let Some(envelope) = self.envelope(Kind::Index, path)? else { return Ok(parts) };
+        let signatures: Vec<Count> = now.iter().map(|root| Count::of(root, &root.index, &envelope)).collect();
+        let published = !signatures.is_empty() && signatures.iter().all(Count::is_enough);
+        if published && path == NEXT_INDEX {
+            self.write(INDEX, envelope.to_json().as_bytes())?;
+            self.remove(NEXT_INDEX)?;
+        }
+        parts.push(Signed { part: INDEX.to_owned(), signatures, published });
+        Ok(parts)
+    }
+
+    fn remove(&self, path: &str) -> Result<(), AuthorError> {
+        let path = self.0.join(path);
+        std::fs::remove_file(&path).map_err(|error| AuthorError::Io { path, doing: "removed", error })
     }
 
     /// All apps of the folder's packages, in order.
@@ -185,7 +280,7 @@ impl Folder {
             let bytes = Bytes::from(small_files::read(&path, MAX_PACKAGE as u64)?);
             let wrong = |problem: String| AuthorError::Package { path: path.clone(), problem };
             let package = package::read(&bytes).map_err(|error| wrong(error.to_string()))?;
-            let key = publisher_key(index, &package).map_err(wrong)?;
+            let key = publisher_key(&index.publishers, &package).map_err(wrong)?;
             let file = Digest::of(&bytes);
             // As everybody finds it.
             self.write(&package_path(file), &bytes)?;
@@ -298,10 +393,16 @@ impl Folder {
     }
 }
 
+/// The file of a package that an index offers.
+fn offered(index: &Index, package: Digest) -> Option<Digest> {
+    let mut versions = index.apps.iter().flat_map(|app| &app.versions);
+    versions.find(|version| version.digest == package).map(|version| version.file)
+}
+
 /// The key by which a package is on offer: one of its publisher's that has signed it.
-fn publisher_key(index: &Index, package: &Package) -> Result<PublicKey, String> {
+fn publisher_key(publishers: &[Publisher], package: &Package) -> Result<PublicKey, String> {
     let id = &package.manifest.id;
-    let publisher = index.publisher_of(id).ok_or_else(|| {
+    let publisher = publisher_of(publishers, id).ok_or_else(|| {
         format!("no publisher in {PLAN} may sign the id {id}; give one of them a prefix that covers it")
     })?;
     let mut signers = package.signed.signers();

@@ -1,8 +1,10 @@
 //! The place that a catalog is read from: a folder, or a web server. Nothing of it is believed for where it comes from.
 
-use std::io::Read as _;
-use std::path::PathBuf;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use ironloom_storage::small_files::{self, ReadError};
 
@@ -27,6 +29,8 @@ pub(crate) enum SourceError {
         "{0:?} is no place for a catalog: it is a folder by its path from the root, or a URL that begins with http://"
     )]
     Form(String),
+    #[error("the folder {} can't be opened: {error}", path.display())]
+    Folder { path: PathBuf, error: io::Error },
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("{url} can't be read: {problem}")]
@@ -45,7 +49,9 @@ impl Source {
         }
         if text.starts_with("http://") {
             let uri: ureq::http::Uri = text.parse().map_err(|_| form())?;
-            let plain = uri.query().is_none() && uri.host().is_some_and(|host| !host.is_empty());
+            let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+            let has_host = uri.host().is_some_and(|host| !host.is_empty());
+            let plain = uri.query().is_none() && has_host && !has_user;
             return if plain { Ok(Self::Web(text.trim_end_matches('/').to_owned())) } else { Err(form()) };
         }
         let path = PathBuf::from(text.strip_prefix("file://").unwrap_or(text));
@@ -58,11 +64,7 @@ impl Source {
     /// A file that is too large or can't be read.
     pub(crate) fn read(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, SourceError> {
         match self {
-            Self::Folder(folder) => match small_files::read(&folder.join(path), most) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(ReadError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error.into()),
-            },
+            Self::Folder(folder) => read_beneath(folder, path, most),
             Self::Web(url) => fetch(&format!("{url}/{path}"), most),
         }
     }
@@ -75,6 +77,30 @@ impl std::fmt::Display for Source {
             Self::Web(url) => f.write_str(url),
         }
     }
+}
+
+/// Reads a file below a folder. A stick may have been written by a stranger: nothing on it leads elsewhere, or to what
+/// has no end.
+fn read_beneath(folder: &Path, path: &str, most: u64) -> Result<Option<Vec<u8>>, SourceError> {
+    let named = folder.join(path);
+    let failed = |error: io::Error| ReadError::Io { path: named.clone(), error };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let opened = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let folder =
+        opened.map_err(|error| SourceError::Folder { path: folder.to_owned(), error: error.into() })?;
+    let file = match rustix::fs::openat2(&folder, path, flags, Mode::empty(), within) {
+        Ok(file) => std::fs::File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::XDEV) => {
+            return Err(failed(io::Error::other("a link leads there, and links aren't followed")).into());
+        }
+        Err(error) => return Err(failed(error.into()).into()),
+    };
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(failed(io::Error::other("it is no regular file")).into());
+    }
+    Ok(Some(small_files::read_open(file, &named, most)?))
 }
 
 /// Gets a file. Redirects aren't followed: whoever adds a catalog has said where it is.
@@ -116,9 +142,17 @@ mod tests {
         ] {
             assert_eq!(Source::new(text).unwrap().to_string(), shown);
         }
-        for text in
-            ["", "catalog", "./catalog", "ftp://x/y", "http://", "http://x/?a=b", "/a\nb", "file://host/x y"]
-        {
+        for text in [
+            "",
+            "catalog",
+            "./catalog",
+            "ftp://x/y",
+            "http://",
+            "http://x/?a=b",
+            "http://me:pw@x/",
+            "/a\nb",
+            "file://host/x y",
+        ] {
             let refused = Source::new(text).map(|source| source.to_string());
             assert!(refused.is_err() || text.starts_with("file://"), "{text:?}: {refused:?}");
         }
@@ -132,5 +166,28 @@ mod tests {
         assert_eq!(source.read("index.json", 5).unwrap().unwrap(), b"12345");
         assert_eq!(source.read("root/1.json", 5).unwrap(), None);
         assert!(source.read("index.json", 4).is_err());
+        let gone = Source::new("/nowhere/at/all").unwrap().read("index.json", 5).unwrap_err();
+        assert!(
+            gone.to_string().starts_with("the folder /nowhere/at/all can't be opened: No such"),
+            "{gone}"
+        );
+    }
+
+    #[test]
+    fn nothing_on_a_stick_leads_elsewhere_or_keeps_the_reader_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let stick = folder.path().join("stick");
+        std::fs::create_dir(&stick).unwrap();
+        std::fs::write(folder.path().join("secret"), "x").unwrap();
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, stick.join(name)).unwrap();
+        link("../secret", "index.json");
+        link("..", "root");
+        link("/dev/zero", "endless");
+        rustix::fs::mknodat(rustix::fs::CWD, stick.join("pipe"), rustix::fs::FileType::Fifo, Mode::RUSR, 0)
+            .unwrap();
+        let source = Source::Folder(stick);
+        for name in ["index.json", "root/secret", "endless", "pipe", "../secret", "."] {
+            assert!(source.read(name, 10).is_err(), "{name}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::failure::{Failure, Outcome};
 use super::key::{self, Passphrase};
 use super::{Global, output};
-use crate::catalogs::author::{AuthorError, Folder, Signed};
+use crate::catalogs::author::{AuthorError, Count, Folder, Signed};
 use ironloom_apps::quantity::Span;
 use ironloom_trust::catalog::root::Root;
 use ironloom_trust::envelope::Keys;
@@ -88,9 +88,8 @@ impl Catalog {
             Command::Build { folder, add } => build(global, &Folder(folder), &add),
             Command::Sign { folder, key, passphrase } => {
                 let signed = Folder(folder).sign(&key::open(&key, &passphrase)?)?;
-                output::print_or_json(global, &signed_text(&signed), || {
-                    signed.iter().map(|part| json!({"part": part.part, "signatures": part.signatures, "needed": part.needed})).collect()
-                })
+                let json = || signed.iter().map(signed_json).collect();
+                output::print_or_json(global, &signed_text(&signed), json)
             }
         }
     }
@@ -116,6 +115,7 @@ impl MakeRoot {
             of(self.root_key, self.threshold, before.as_ref().map(|root| &root.root), "--root-key")?;
         let index_keys =
             of(self.index_key, self.index_threshold, before.as_ref().map(|root| &root.index), "--index-key")?;
+        let old_keys = before.as_ref().map(|root| (root.version, root.root.clone()));
         let version = before.as_ref().map_or(0, |root| root.version.get()) + 1;
         let version = Integer::new(version)
             .ok_or_else(|| Failure::Misuse("the root has used up all version numbers".to_owned()))?;
@@ -136,11 +136,15 @@ impl MakeRoot {
             rotations,
         };
         folder.write_root(&root)?;
+        let keys =
+            |of: &str, keys: &Keys| format!("{} of the {} keys of {of}", keys.threshold, keys.keys.len());
+        let mut who = format!("{} of its {} keys", root.root.threshold, root.root.keys.len());
+        if let Some((number, before)) = &old_keys {
+            who = format!("{who}, and {}", keys(&format!("root {number}"), before));
+        }
         let text = format!(
-            "root {version} of {} is made; {} of its {} keys must sign it: `ironloom catalog sign {} --key FILE`\n",
+            "root {version} of {} is made; {who} must sign it: `ironloom catalog sign {} --key FILE`\n",
             root.catalog,
-            root.root.threshold,
-            root.root.keys.len(),
             self.folder.display()
         );
         output::print_or_json(global, &text, || json!({"catalog": root.catalog, "root": version}))
@@ -180,10 +184,22 @@ fn build(global: &Global, folder: &Folder, add: &[PathBuf]) -> Outcome {
 
 fn signed_text(signed: &[Signed]) -> String {
     let line = |part: &Signed| {
-        let Signed { part, signatures, needed } = part;
-        format!("signed {part}: {signatures} of {needed} signatures\n")
+        let Signed { part, signatures, published } = part;
+        let counts: Vec<String> = signatures.iter().map(count_text).collect();
+        let state = if *published { "in its place" } else { "more are needed" };
+        format!("{part} is signed by {}: {state}\n", counts.join(" and "))
     };
     signed.iter().map(line).collect()
+}
+
+fn count_text(count: &Count) -> String {
+    format!("{} of {} keys of root {}", count.has, count.needed, count.of_root)
+}
+
+fn signed_json(part: &Signed) -> serde_json::Value {
+    let count = |count: &Count| json!({"root": count.of_root, "has": count.has, "needed": count.needed});
+    let counts: Vec<_> = part.signatures.iter().map(count).collect();
+    json!({"part": part.part, "published": part.published, "signatures": counts})
 }
 
 impl From<AuthorError> for Failure {

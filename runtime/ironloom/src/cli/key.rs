@@ -14,6 +14,7 @@ use super::{Global, output};
 use ironloom_storage::small_files;
 use ironloom_trust::key::{LockedKey, MAX_KEY_FILE, PublicKey, SecretKey, SecretKeyError};
 use ironloom_trust::rotation::Rotation;
+use ironloom_types::ids::AppId;
 
 /// Makes and shows keys that sign. A secret key is a file, encrypted with a passphrase (PKCS #8 in PEM, as OpenSSL
 /// reads it); the public one is a line of text, `ed25519:…`.
@@ -25,7 +26,7 @@ pub(super) struct Key {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a key
+    /// Make a key. Its passphrase has 8 characters at least
     New {
         /// The file for the secret key. It must not exist
         file: PathBuf,
@@ -71,13 +72,26 @@ impl Key {
                 Ok(())
             }
             Command::Show { file, passphrase } => show(global, open(&file, &passphrase)?.public()),
-            Command::Rotate { file, to, apps, output, passphrase } => {
+            Command::Rotate { file, to, apps, output: statement, passphrase } => {
+                output::check_new(&statement)?;
                 let key = open(&file, &passphrase)?;
-                let mut envelope = Rotation { from: key.public(), to, apps }.to_envelope();
+                let from = key.public();
+                if from == to {
+                    return Err(Failure::Misuse("--to: that is the old key itself".to_owned()));
+                }
+                if AppId::new(&format!("{apps}.x")).is_err() {
+                    return Err(Failure::Misuse(format!(
+                        "--apps: {apps:?} is no app id, nor the beginning of one up to a dot"
+                    )));
+                }
+                let text =
+                    format!("{to} takes the place of {from} for {apps}, says {}\n", statement.display());
+                let json = || json!({"from": from, "to": to, "apps": apps, "file": statement});
+                let mut envelope = Rotation { from, to, apps: apps.clone() }.to_envelope();
                 envelope.sign(&key);
-                small_files::write(&output, envelope.to_json().as_bytes())
-                    .with_context(|| format!("can't write {}", output.display()))?;
-                Ok(())
+                small_files::write(&statement, envelope.to_json().as_bytes())
+                    .with_context(|| format!("can't write {}", statement.display()))?;
+                output::print_or_json(global, &text, json)
             }
         }
     }

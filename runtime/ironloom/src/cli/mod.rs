@@ -129,7 +129,7 @@ enum Command {
     Sign(sign::Sign),
     /// Show who has signed a package
     Verify(verify::Verify),
-    /// Make a catalog of apps
+    /// Add catalogs of apps to a server, look through them, or make one
     Catalog(catalog::Catalog),
     /// Run an app on a feed from a file, without a server
     Try(r#try::Try),

@@ -78,8 +78,12 @@ pub(super) struct Uploaded {
     pub(super) is_new: bool,
 }
 
-/// An app of a catalog, as people name it: `[CATALOG/]ID[@VERSION]`.
+/// An app of a catalog, as people name it: `[CATALOG/]ID[@VERSION]`. Names of files with the usual endings could be ids,
+/// too, and are meant as files.
 fn of_catalog(text: &str) -> Option<(AppId, FetchRequest)> {
+    if text.ends_with(".tar") || text.ends_with(".wasm") {
+        return None;
+    }
     let (catalog, rest) = match text.split_once('/') {
         Some((catalog, rest)) => (Some(catalog.parse::<CatalogName>().ok()?.to_string()), rest),
         None => (None, text),

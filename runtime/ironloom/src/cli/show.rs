@@ -41,9 +41,11 @@ pub(super) fn state(item: &Installation) -> String {
     format!("{}{paused}{}", item.state.name(), if item.halted { ", halted" } else { "" })
 }
 
-/// The version that runs, and whether nobody vouches for it.
+/// The version that runs, whether nobody vouches for it, and whether a catalog is against it.
 pub(super) fn version(item: &Installation) -> String {
-    format!("{}{}", item.version, if item.signers.is_empty() { ", unsigned" } else { "" })
+    let unsigned = if item.signers.is_empty() { ", unsigned" } else { "" };
+    let against = if item.against.is_some() { ", blocked" } else { "" };
+    format!("{}{unsigned}{against}", item.version)
 }
 
 /// How many readings wait.
@@ -61,9 +63,8 @@ pub(super) fn text(item: &Installation) -> String {
     line("id", item.id.to_string());
     line("app", format!("{} {}", item.app, version(item)));
     line("package", item.package.to_string());
-    for key in &item.signers {
-        line("signed by", key.to_string());
-    }
+    item.against.iter().for_each(|against| line("blocked", against.clone()));
+    item.signers.iter().for_each(|key| line("signed by", key.to_string()));
     line("state", format!("{}, revision {}, generation {}", state(item), item.revision, item.generation));
     for PendingRevision { revision, from, version } in &item.pending_revisions {
         let with = version.as_ref().map_or_else(String::new, |version| format!(" with version {version}"));

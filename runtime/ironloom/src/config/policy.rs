@@ -62,7 +62,10 @@ impl Policy {
         if !counting.is_empty() && !self.publishers.is_empty() && !counting.iter().any(is_listed) {
             return Err(NotAllowed::PublisherNotListed);
         }
-        Ok(counting)
+        Ok(match self.publishers.is_empty() {
+            true => counting,
+            false => counting.into_iter().filter(is_listed).collect(),
+        })
     }
 }
 
@@ -126,6 +129,9 @@ mod tests {
         let policy = policy(&format!("publishers_denied = [\"{a}\"]\nunsigned = true"));
         assert_eq!(policy.signers(&app, &[a, b]), Ok(vec![b]));
         assert_eq!(policy.signers(&app, &[a]), Err(NotAllowed::PublisherDenied(a)));
+        // Nor does that of one who isn't among those that are wanted.
+        let policy = self::policy(&format!("publishers = [\"{b}\"]"));
+        assert_eq!(policy.signers(&app, &[a, b]), Ok(vec![b]));
     }
 
     #[test]

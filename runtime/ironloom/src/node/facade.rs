@@ -431,6 +431,10 @@ impl Node {
         notes.extend(self.halt_note());
         notes.extend(self.owed_note());
         notes.extend(self.unsigned_note());
+        notes.extend(self.against_note());
+        notes.extend(self.catalogs.without_index().map(|name| {
+            format!("the index of the catalog {name} isn't here: nothing is installed until it is refreshed")
+        }));
         if self.exposed {
             notes.push("it listens on more than loopback, without credentials".to_owned());
         }

@@ -68,6 +68,7 @@ impl Node {
         let (revision, manifest) = (&newest.revision, &newest.manifest);
         let mut shown = show(&installation, revision, manifest, &meta, state, self.lag(lane));
         shown.signers = self.signers(installation.package);
+        shown.against = self.against(installation.package);
         shown.pending_revisions = pending_revisions(lane);
         shown.halted = newest.manifest.has_set_points()
             && self.shared.outbox.look(|outbox| outbox.halted().has(&lane.id));
@@ -212,6 +213,7 @@ pub(super) fn show(
         version: installation.version.clone(),
         package: installation.package,
         signers: Vec::new(),
+        against: None,
         state,
         paused: installation.standing == Standing::Paused,
         halted: false,

@@ -100,7 +100,8 @@ impl Node {
             Ok(Some(file)) if brings_more => {
                 let merged = aside(move || package::merge(&Bytes::from(file), &sent)).await;
                 let merged = merged.map_err(|error| problems::internal(&error))?;
-                let merged = merged.map_err(|error| problems::internal(&error))?;
+                // Together they may have more signatures than a package can have.
+                let merged = merged.map_err(|error| Problem::refused("package", error.to_string()))?;
                 let tar = merged.ok_or_else(|| problems::internal(&"it is the same package"))?;
                 self.rewrite_package(&known, tar).await?;
             }
@@ -123,6 +124,7 @@ impl Node {
         let record = PackageRecord { file: Digest::of(&tar), signers, ..known.record.clone() };
         let is_another = record.file != known.record.file;
         self.write_package(record, tar).await?;
+        self.catalogs.forget_against(known.record.digest);
         if is_another {
             self.remove_file(known.record.file_name()).await;
         }
@@ -188,6 +190,7 @@ impl Node {
         let file = self.known_or_404(digest)?.record.file_name();
         self.change(AdminRecord::PackageRemoved(digest)).await?;
         self.remove_file(file).await;
+        self.catalogs.forget_against(digest);
         self.admin.loading.has_old_code();
         Ok(())
     }

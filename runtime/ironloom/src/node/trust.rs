@@ -53,6 +53,39 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Why a catalog is against a package that runs: it blocks the version, or has revoked the keys. That its index has
+    /// expired is no reason.
+    pub(super) fn against(&self, package: Digest) -> Option<String> {
+        if let Some(known) = self.catalogs.against(package) {
+            return known;
+        }
+        let known = self.known(package)?;
+        let catalogs = self.catalogs.all();
+        let words: Vec<Word<'_>> = catalogs.iter().filter_map(|catalog| catalog.word()).collect();
+        let version: semver::Version = known.manifest.version.parse().ok()?;
+        let (id, signers) = (&known.manifest.id, known.record.signers.as_slice());
+        let owner = self.shared.owners.read().get(id).cloned();
+        let by = owner.as_ref().and_then(|owner| owner.catalog.as_deref());
+        let candidate = Candidate { id, version: &version, digest: package, signers, by };
+        let against = rules::check(&words, candidate, Timestamp(0)).err().map(|error| error.to_string());
+        self.catalogs.note_against(package, against.clone());
+        against
+    }
+
+    /// Says that installations run what a catalog is against.
+    pub(super) fn against_note(&self) -> Option<String> {
+        let all = self.lanes.all();
+        let mut against =
+            all.iter().filter_map(|lane| Some((&lane.id, self.against(lane.installation().package)?)));
+        let (id, reason) = against.next()?;
+        Some(match against.count() {
+            0 => format!("installation {id}: {reason}"),
+            more => format!("installation {id}: {reason}; and {more} more"),
+        })
+    }
+}
+
 impl Trust<'_> {
     /// Checks a package that is to run; gives the owner of its app's id where that is another one from here on.
     /// `publisher` is the key that the id shall belong to, where several might be meant.
@@ -76,37 +109,55 @@ impl Trust<'_> {
         let (app, version) = (&known.manifest.id, &known.manifest.version);
         let signers = self.policy.signers(app, &known.record.signers);
         let signers = signers.map_err(|error| not_allowed(known, &error))?;
+        if let Some(name) = self.node.catalogs.without_index() {
+            let detail =
+                format!("the index of the catalog {name} isn't here, so nobody knows what it is against");
+            return Err(Problem::conflict("catalog", detail)
+                .hint(format!("`ironloom catalog refresh {name}` brings it; or remove the catalog.")));
+        }
         let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
+        let owner = self.new.get(app).cloned().or_else(|| self.node.shared.owners.read().get(app).cloned());
+        let by = owner.as_ref().and_then(|owner| owner.catalog.clone());
         let version: semver::Version = version.parse().map_err(|error| problems::internal(&error))?;
         let digest = known.record.digest;
-        let candidate = Candidate { id: app, version: &version, digest, signers: &signers };
+        let candidate =
+            Candidate { id: app, version: &version, digest, signers: &signers, by: by.as_deref() };
         let signers = rules::check(&words, candidate, rules::time(self.now, &words)).map_err(|error| {
             let problem = Problem::refused("catalog", error.to_string()).at(Place::field("package"));
-            problem.hint("Nothing was changed. `ironloom catalog show NAME` says more of the catalog.")
+            problem.hint(format!("Nothing was changed. `ironloom catalog show {app}` says more."))
         })?;
         if let Some(missing) = publisher.filter(|key| !signers.contains(key)) {
             let detail = format!("the package isn't signed by {missing}, which was named as its publisher");
             return Err(Problem::refused("publisher", detail).at(Place::field("publisher")));
         }
-        let owner = self.new.get(app).cloned().or_else(|| self.node.shared.owners.read().get(app).cloned());
+        let publishers = rules::publishers(&words, app);
         let key = match owner {
             Some(AppOwner { key: Some(key), .. }) if signers.contains(&key) => return Ok(None),
             Some(AppOwner { key: Some(key), since, .. }) => {
-                let successors = rules::successors(&words, app, key);
+                let successors = rules::successors(&words, app, key, by.as_deref());
                 let successor = signers.iter().find(|signer| successors.contains(signer)).copied();
-                Some(successor.ok_or_else(|| publisher_changed(known, key, since))?)
+                let replaced = signers
+                    .iter()
+                    .find(|old| rules::successors(&words, app, **old, by.as_deref()).contains(&key));
+                Some(successor.ok_or_else(|| match replaced {
+                    Some(old) => key_replaced(known, *old, key),
+                    None => publisher_changed(known, key, since),
+                })?)
             }
-            Some(AppOwner { key: None, .. }) if signers.is_empty() => return Ok(None),
-            Some(AppOwner { key: None, .. }) | None => {
-                first_key(app, &signers, publisher, &rules::publishers(&words, app))?
+            Some(AppOwner { key: None, .. }) if signers.is_empty() && publishers.is_empty() => {
+                return Ok(None);
             }
+            Some(AppOwner { key: None, .. }) | None => first_key(app, &signers, publisher, &publishers)?,
         };
         let owners = self.node.shared.owners.read();
         if owners.len() >= MOST_OWNERS && !owners.contains_key(app) {
             let detail = format!("{MOST_OWNERS} app ids belong to somebody already, and that is the most");
             return Err(Problem::refused("too-many-apps", detail));
         }
-        let owner = AppOwner { app: app.clone(), key, since: self.now };
+        let gives = |publisher: &Publisher| key.is_some_and(|key| publisher.keys.contains(&key));
+        let by_catalog = publishers.iter().find(|(_, publisher)| gives(publisher));
+        let catalog = by.or_else(|| by_catalog.map(|(name, _)| name.as_str().into()));
+        let owner = AppOwner { app: app.clone(), key, catalog, since: self.now };
         self.new.insert(app.clone(), owner.clone());
         Ok(Some(Box::new(owner)))
     }
@@ -137,7 +188,10 @@ fn first_key(
         if named.is_none() && !keys.iter().all(agreed) {
             let names: Vec<_> = publishers
                 .iter()
-                .map(|(catalog, publisher)| format!("{} by the catalog {catalog}", publisher.name))
+                .map(|(catalog, publisher)| {
+                    let keys: Vec<_> = publisher.keys.iter().map(ToString::to_string).collect();
+                    format!("{} ({}) by the catalog {catalog}", publisher.name, keys.join(", "))
+                })
                 .collect();
             let detail = format!(
                 "the id {app} is given to {}: somebody has to say whose app is meant",
@@ -176,6 +230,14 @@ fn not_allowed(known: &KnownPackage, error: &NotAllowed) -> Problem {
     let (app, version) = (&known.manifest.id, &known.manifest.version);
     let detail = format!("this host doesn't let {app} {version} run: {error}");
     Problem::refused(kind, detail).at(Place::field("package")).hint(hint)
+}
+
+fn key_replaced(known: &KnownPackage, old: PublicKey, new: PublicKey) -> Problem {
+    let (app, version) = (&known.manifest.id, &known.manifest.version);
+    let detail = format!("{app} {version} is signed by {old}, which {new} has replaced since");
+    Problem::conflict("publisher-changed", detail)
+        .at(Place::field("package"))
+        .hint("Have its publisher sign this version with the new key, too. Nothing was changed.")
 }
 
 fn publisher_changed(known: &KnownPackage, key: PublicKey, since: Timestamp) -> Problem {

@@ -14,6 +14,8 @@ pub(crate) struct CatalogRecord {
     pub name: Box<str>,
     /// The folder or URL that it is read from.
     pub source: Box<str>,
+    /// The ids that it may speak of, with those below them; all where there is none.
+    pub ids: Vec<Box<str>>,
     /// All that was seen of it, as JSON: root, version and time below which it is never taken again.
     pub floor: Box<str>,
     /// The file of its index; none before the first.

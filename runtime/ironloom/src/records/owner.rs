@@ -15,6 +15,8 @@ pub(crate) struct AppOwner {
     pub app: AppId,
     /// The key that must have signed each further package; `None` as long as only unsigned ones were installed.
     pub key: Option<PublicKey>,
+    /// The catalog by whose word it is that key's: no other has a say in it.
+    pub catalog: Option<Box<str>>,
     /// The time of the install that says so, by the machine's clock.
     pub since: Timestamp,
 }

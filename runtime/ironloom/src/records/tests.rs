@@ -316,6 +316,7 @@ fn catalog_set(index: Digest) -> AdminRecord {
     AdminRecord::CatalogSet(Box::new(CatalogRecord {
         name: "plant".into(),
         source: "/c".into(),
+        ids: vec!["com".into()],
         floor: "{}".into(),
         index: Some(index),
         refreshed: Timestamp(1234),
@@ -400,7 +401,12 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         alarms: vec![alarm(AlarmState::Acknowledged, None)],
         timers: timers.clone(),
         state: vec![("a".into(), None), ("b".into(), Some(vec![0xff, 0]))],
-        owner: Some(Box::new(AppOwner { app, key: Some(KEY.parse().unwrap()), since: Timestamp(1234) })),
+        owner: Some(Box::new(AppOwner {
+            app,
+            key: Some(KEY.parse().unwrap()),
+            catalog: Some("x".into()),
+            since: Timestamp(1234),
+        })),
     }));
     let ended = Ended { installation: installation.clone(), meta: begins.clone() };
     let new = NewInstallation { installation, revision, meta: begins, adopted: None, owner: None };

@@ -87,6 +87,11 @@ impl Floor {
                 return Err(form(PART, times));
             }
         }
+        if self.index.is_none() && self.root.version.get() > 1 && index.issued < self.root.issued {
+            // Under the keys before, it may have been followed by others.
+            let times = format!("it was issued at {}, before this root; it must be made anew", index.issued);
+            return Err(form(PART, times));
+        }
         self.latest = self.latest.max(index.issued);
         self.index = Some(Seen { version: index.version, digest, issued: index.issued });
         Ok(index)

@@ -1,6 +1,6 @@
 //! The index of a catalog: its apps with their versions, who may sign them, and what must not run any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +18,12 @@ const PART: &str = "index";
 pub const MAX_APPS: usize = 50_000;
 /// The most versions of an app that a catalog offers.
 pub const MAX_VERSIONS: usize = 64;
-/// The most publishers, revoked keys, blocked versions and rotations, of each.
+/// The most publishers, revoked keys and blocked versions, of each.
 pub const MAX_LISTED: usize = 10_000;
+/// The most prefixes of all publishers together.
+pub const MAX_PREFIXES: usize = 20_000;
+/// The most statements of keys: each is checked once, and followed by others.
+pub const MAX_ROTATIONS: usize = 256;
 /// The longest name, category or unit in an index, in bytes.
 const MAX_NAME: usize = 200;
 /// The longest description or reason in an index, in bytes.
@@ -165,12 +169,7 @@ impl Index {
 
     /// The publisher that may sign an app: the one with the longest prefix that covers its id.
     pub fn publisher_of(&self, id: &AppId) -> Option<&Publisher> {
-        let covering = |publisher: &Publisher| {
-            let prefixes = publisher.prefixes.iter().filter(|prefix| covers(prefix, id.as_str()));
-            prefixes.map(String::len).max()
-        };
-        let with = self.publishers.iter().filter_map(|one| covering(one).map(|length| (length, one)));
-        with.max_by_key(|(length, _)| *length).map(|(_, publisher)| publisher)
+        publisher_of(&self.publishers, id)
     }
 
     /// An app by its id.
@@ -190,6 +189,15 @@ impl Index {
         of.into_iter().find(|blocked| blocked.version.as_ref().is_none_or(|of| of == version))
     }
 
+    /// The publishers by their prefixes, for whoever looks at all apps.
+    pub fn by_prefix(&self) -> ByPrefix<'_> {
+        let prefixes = self
+            .publishers
+            .iter()
+            .flat_map(|publisher| publisher.prefixes.iter().map(move |prefix| (prefix.as_str(), publisher)));
+        ByPrefix(prefixes.collect())
+    }
+
     fn check(&self) -> Result<(), CatalogError> {
         if self.version.get() == 0 {
             return Err(form(PART, "its version is 0; the first one is 1"));
@@ -201,7 +209,9 @@ impl Index {
         at_most("apps", self.apps.len(), MAX_APPS)?;
         at_most("revoked keys", self.revoked.len(), MAX_LISTED)?;
         at_most("blocked versions", self.blocked.len(), MAX_LISTED)?;
-        at_most("rotations", self.rotations.len(), MAX_LISTED)?;
+        at_most("rotations", self.rotations.len(), MAX_ROTATIONS)?;
+        let all: usize = self.publishers.iter().map(|publisher| publisher.prefixes.len()).sum();
+        at_most("prefixes", all, MAX_PREFIXES)?;
         let mut prefixes = BTreeSet::new();
         for publisher in &self.publishers {
             named(&publisher.name)?;
@@ -217,7 +227,8 @@ impl Index {
         }
         let reasons =
             self.revoked.iter().map(|one| &one.reason).chain(self.blocked.iter().map(|one| &one.reason));
-        reasons.map(|reason| shorter("a reason", reason, MAX_TEXT)).collect::<Result<(), _>>()?;
+        reasons.map(String::as_str).try_for_each(|reason| shorter("a reason", reason, MAX_TEXT))?;
+        let by_prefix = self.by_prefix();
         let mut before: Option<&AppId> = None;
         for app in &self.apps {
             if before.is_some_and(|before| *before >= app.id) {
@@ -227,55 +238,79 @@ impl Index {
                 ));
             }
             before = Some(&app.id);
-            self.check_app(app)?;
+            check_app(app, by_prefix.of(&app.id))?;
         }
         Ok(())
     }
+}
 
-    fn check_app(&self, app: &App) -> Result<(), CatalogError> {
-        let id = &app.id;
-        let wrong = |problem: String| Err(form(PART, format!("the app {id}: {problem}")));
-        named(&app.name)?;
-        named(&app.license)?;
-        shorter("a description", &app.description, MAX_TEXT)?;
-        at_most("categories of an app", app.categories.len(), MAX_CATEGORIES)?;
-        app.categories.iter().try_for_each(|category| named(category))?;
-        match self.publisher_of(id) {
-            None => return wrong("no publisher may sign its id".to_owned()),
-            Some(publisher) if !publisher.keys.contains(&app.key) => {
-                return wrong(format!("{} may sign it, and {} is none of its keys", publisher.name, app.key));
-            }
-            Some(_) => {}
+fn check_app(app: &App, publisher: Option<&Publisher>) -> Result<(), CatalogError> {
+    let id = &app.id;
+    let wrong = |problem: String| Err(form(PART, format!("the app {id}: {problem}")));
+    named(&app.name)?;
+    named(&app.license)?;
+    shorter("a description", &app.description, MAX_TEXT)?;
+    at_most("categories of an app", app.categories.len(), MAX_CATEGORIES)?;
+    app.categories.iter().try_for_each(|category| named(category))?;
+    match publisher {
+        None => return wrong("no publisher may sign its id".to_owned()),
+        Some(publisher) if !publisher.keys.contains(&app.key) => {
+            return wrong(format!("{} may sign it, and {} is none of its keys", publisher.name, app.key));
         }
-        if app.icon.as_ref().is_some_and(|icon| icon.size.get() > MAX_ICON) {
-            return wrong(format!("its icon has more than {MAX_ICON} bytes"));
+        Some(_) => {}
+    }
+    if app.icon.as_ref().is_some_and(|icon| icon.size.get() > MAX_ICON) {
+        return wrong(format!("its icon has more than {MAX_ICON} bytes"));
+    }
+    if app.versions.is_empty() || app.versions.len() > MAX_VERSIONS {
+        return wrong(format!("it has {} versions; 1 to {MAX_VERSIONS} are possible", app.versions.len()));
+    }
+    let mut before: Option<&semver::Version> = None;
+    for version in &app.versions {
+        if before.is_some_and(|before| !before.cmp_precedence(&version.version).is_lt()) {
+            return wrong(format!("version {} is out of place, or there twice", version.version));
         }
-        if app.versions.is_empty() || app.versions.len() > MAX_VERSIONS {
+        before = Some(&version.version);
+        if version.size.get() > MAX_PACKAGE as u64 {
             return wrong(format!(
-                "it has {} versions; 1 to {MAX_VERSIONS} are possible",
-                app.versions.len()
+                "version {} has {} bytes; at most {MAX_PACKAGE} are allowed",
+                version.version, version.size
             ));
         }
-        let mut before: Option<&semver::Version> = None;
-        for version in &app.versions {
-            if before.is_some_and(|before| !before.cmp_precedence(&version.version).is_lt()) {
-                return wrong(format!("version {} is out of place, or there twice", version.version));
-            }
-            before = Some(&version.version);
-            if version.size.get() > MAX_PACKAGE as u64 {
-                return wrong(format!(
-                    "version {} has {} bytes; at most {MAX_PACKAGE} are allowed",
-                    version.version, version.size
-                ));
-            }
-            let asks = &version.asks;
-            for slots in [&asks.inputs, &asks.outputs, &asks.set_points] {
-                at_most("slots of an app", slots.0.len(), 256)?;
-                slots.0.iter().try_for_each(|(name, unit)| named(name).and_then(|()| named(unit)))?;
-            }
+        let asks = &version.asks;
+        for slots in [&asks.inputs, &asks.outputs, &asks.set_points] {
+            at_most("slots of an app", slots.0.len(), 256)?;
+            slots.0.iter().try_for_each(|(name, unit)| named(name).and_then(|()| named(unit)))?;
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// Publishers by the prefixes that they may sign.
+#[derive(Debug)]
+pub struct ByPrefix<'i>(BTreeMap<&'i str, &'i Publisher>);
+
+impl<'i> ByPrefix<'i> {
+    /// As [`publisher_of`], by looking for the id and its beginnings.
+    pub fn of(&self, id: &AppId) -> Option<&'i Publisher> {
+        let mut prefix = id.as_str();
+        loop {
+            if let Some(publisher) = self.0.get(prefix) {
+                return Some(publisher);
+            }
+            prefix = &prefix[..prefix.rfind('.')?];
+        }
+    }
+}
+
+/// The one of these publishers that may sign an app: the one with the longest prefix that covers its id.
+pub fn publisher_of<'p>(publishers: &'p [Publisher], id: &AppId) -> Option<&'p Publisher> {
+    let covering = |publisher: &Publisher| {
+        let prefixes = publisher.prefixes.iter().filter(|prefix| covers(prefix, id.as_str()));
+        prefixes.map(String::len).max()
+    };
+    let with = publishers.iter().filter_map(|one| covering(one).map(|length| (length, one)));
+    with.max_by_key(|(length, _)| *length).map(|(_, publisher)| publisher)
 }
 
 fn at_most(what: &str, number: usize, most: usize) -> Result<(), CatalogError> {

@@ -7,7 +7,7 @@ use super::CatalogName;
 use super::floor::Floor;
 use super::index::{Index, Publisher};
 use crate::key::PublicKey;
-use crate::rotation::Rotation;
+use crate::rotation::{Rotation, covers};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{AppId, Digest};
 
@@ -16,6 +16,9 @@ use ironloom_types::ids::{AppId, Digest};
 pub struct Word<'c> {
     pub floor: &'c Floor,
     pub index: &'c Index,
+    pub rotations: &'c [Rotation],
+    /// The ids that the admin lets it speak of, with those below them; all where there is none.
+    pub ids: &'c [String],
 }
 
 /// A package that is to run.
@@ -26,6 +29,8 @@ pub struct Candidate<'c> {
     pub digest: Digest,
     /// The keys that have signed it.
     pub signers: &'c [PublicKey],
+    /// The catalog by whose word its id belongs to somebody.
+    pub by: Option<&'c str>,
 }
 
 /// The reason why a catalog is against a package.
@@ -38,9 +43,9 @@ pub enum Against {
     #[error("the catalog {catalog} offers {id} {version} with other contents, {listed}")]
     Altered { catalog: CatalogName, id: AppId, version: semver::Version, listed: Digest },
     #[error(
-        "the index of the catalog {catalog} has expired at {expired}, and nothing is installed by it since"
+        "the {part} of the catalog {catalog} has expired at {expired}: nothing is installed from it until there is a newer one"
     )]
-    Expired { catalog: CatalogName, expired: Timestamp },
+    Expired { catalog: CatalogName, part: &'static str, expired: Timestamp },
 }
 
 /// The time by which catalogs expire: a clock that was set back, or stands, counts no less than what was signed.
@@ -48,9 +53,18 @@ pub fn time(clock: Timestamp, words: &[Word<'_>]) -> Timestamp {
     words.iter().map(|word| word.floor.latest).fold(clock, Timestamp::max)
 }
 
-/// The catalogs that speak of an id, each with the publisher that it gives it to.
-fn speaking<'c>(words: &[Word<'c>], id: &AppId) -> impl Iterator<Item = (Word<'c>, &'c Publisher)> {
-    words.iter().filter_map(|word| Some((*word, word.index.publisher_of(id)?)))
+/// The catalogs that speak of an id, each with the publisher that it gives it to. Where the id belongs to somebody by the word
+/// of one of them, no other has a say.
+fn speaking<'c>(
+    words: &[Word<'c>],
+    id: &AppId,
+    by: Option<&str>,
+) -> impl Iterator<Item = (Word<'c>, &'c Publisher)> {
+    let may = move |word: &&Word<'_>| {
+        let is_let = word.ids.is_empty() || word.ids.iter().any(|prefix| covers(prefix, id.as_str()));
+        is_let && by.is_none_or(|by| word.index.catalog.as_str() == by)
+    };
+    words.iter().filter(may).filter_map(|word| Some((*word, word.index.publisher_of(id)?)))
 }
 
 /// Holds a package against all catalogs. Gives those of its signers that none of them has revoked.
@@ -58,10 +72,10 @@ fn speaking<'c>(words: &[Word<'c>], id: &AppId) -> impl Iterator<Item = (Word<'c
 /// # Errors
 /// The first reason against it.
 pub fn check(words: &[Word<'_>], package: Candidate<'_>, now: Timestamp) -> Result<Vec<PublicKey>, Against> {
-    let Candidate { id, version, digest, signers } = package;
+    let Candidate { id, version, digest, signers, by } = package;
     let mut believed = signers.to_vec();
     let mut revoked = None;
-    for (Word { index, .. }, _) in speaking(words, id) {
+    for (Word { index, floor, .. }, _) in speaking(words, id, by) {
         let catalog = || index.catalog.clone();
         if let Some(blocked) = index.blocked(id, version) {
             let (version, reason) = (version.clone(), blocked.reason.clone());
@@ -73,8 +87,10 @@ pub fn check(words: &[Word<'_>], package: Candidate<'_>, now: Timestamp) -> Resu
                 let (version, listed) = (version.clone(), listed.digest);
                 return Err(Against::Altered { catalog: catalog(), id: id.clone(), version, listed });
             }
-            if index.expires <= now {
-                return Err(Against::Expired { catalog: catalog(), expired: index.expires });
+            for (part, expires) in [("index", index.expires), ("root", floor.root.expires)] {
+                if expires <= now {
+                    return Err(Against::Expired { catalog: catalog(), part, expired: expires });
+                }
             }
         }
         believed.retain(|key| match index.revoked(*key) {
@@ -93,21 +109,22 @@ pub fn check(words: &[Word<'_>], package: Candidate<'_>, now: Timestamp) -> Resu
 
 /// The keys that each catalog gives an id to; nothing where none speaks of it.
 pub fn publishers<'c>(words: &[Word<'c>], id: &AppId) -> Vec<(&'c CatalogName, &'c Publisher)> {
-    speaking(words, id).map(|(word, publisher)| (&word.index.catalog, publisher)).collect()
+    speaking(words, id, None).map(|(word, publisher)| (&word.index.catalog, publisher)).collect()
 }
 
-/// The keys that have taken the place of a key for an id, itself among them: by its own word, or by that of the root
-/// of a catalog that speaks of the id.
-pub fn successors(words: &[Word<'_>], id: &AppId, of: PublicKey) -> BTreeSet<PublicKey> {
+/// The keys that have taken the place of a key for an id, itself among them: by its own word, or by that of the root of the
+/// catalog by whose word the id belongs to it.
+pub fn successors(words: &[Word<'_>], id: &AppId, of: PublicKey, by: Option<&str>) -> BTreeSet<PublicKey> {
+    let by_roots = by.into_iter().flat_map(|by| speaking(words, id, Some(by)));
+    let by_roots = by_roots.flat_map(|(word, _)| &word.floor.root.rotations);
+    let by_themselves = speaking(words, id, None).flat_map(|(word, _)| word.rotations);
+    let all: Vec<&Rotation> =
+        by_roots.chain(by_themselves).filter(|rotation| rotation.covers(id.as_str())).collect();
     let mut found = BTreeSet::from([of]);
     let mut next = vec![of];
     while let Some(from) = next.pop() {
-        let by_roots = speaking(words, id).flat_map(|(word, _)| word.floor.root.rotations.clone());
-        let statements = speaking(words, id).flat_map(|(word, _)| &word.index.rotations);
-        let by_itself = statements.filter_map(|json| Rotation::read(json.as_bytes(), from).ok());
-        let all = by_roots.chain(by_itself);
-        let taken = all.filter(|rotation| rotation.from == from && rotation.covers(id.as_str()));
-        next.extend(taken.map(|rotation| rotation.to).filter(|key| found.insert(*key)));
+        let taken = all.iter().filter(|rotation| rotation.from == from).map(|rotation| rotation.to);
+        next.extend(taken.filter(|key| found.insert(*key)));
     }
     found
 }

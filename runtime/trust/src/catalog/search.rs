@@ -1,11 +1,14 @@
 //! Looking through a catalog: all words, in id, name, description, categories and publisher.
 
 use super::index::{App, Index};
+use crate::rotation::Rotation;
 
 /// A catalog made ready to be looked through.
 #[derive(Debug)]
 pub struct Searchable {
     pub index: Index,
+    /// The words of keys that others take their place.
+    pub rotations: Vec<Rotation>,
     /// Of each app in small letters, in the order of `index.apps`: its id, its name, and all the rest.
     texts: Vec<[Box<str>; 3]>,
 }
@@ -13,14 +16,18 @@ pub struct Searchable {
 impl Searchable {
     /// Makes a catalog ready.
     pub fn new(index: Index) -> Self {
+        let by_prefix = index.by_prefix();
         let texts = index.apps.iter().map(|app| {
-            let publisher = index.publisher_of(&app.id).map_or("", |publisher| publisher.name.as_str());
+            let publisher = by_prefix.of(&app.id).map_or("", |publisher| publisher.name.as_str());
             let categories: Vec<_> = app.categories.iter().map(String::as_str).collect();
             let rest = format!("{}\n{}\n{publisher}", app.description, categories.join("\n"));
             [app.id.as_str(), &app.name, &rest].map(|text| text.to_lowercase().into_boxed_str())
         });
         let texts = texts.collect();
-        Self { index, texts }
+        // A statement that says nothing is left out: it was checked when the catalog was made.
+        let rotations = index.rotations.iter().filter_map(|json| Rotation::read(json.as_bytes()).ok());
+        let rotations = rotations.collect();
+        Self { index, rotations, texts }
     }
 
     /// The apps with all these words, and of this category where there is one: those first that have the words in

@@ -16,10 +16,13 @@ pub(crate) struct CatalogRequest {
     /// A folder of the server's machine, by its path from the root, or a URL that begins with `http://`.
     #[schema(example = "/media/usb/catalog")]
     pub source: String,
-    /// Public keys that have signed its first root: whom to believe, as its maker has told by another way.
+    /// Public keys that have signed its first root, or one since: whom to believe, as its maker has told by another way.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub trust: Vec<PublicKey>,
+    /// The app ids that it may speak of, with those below them, such as `com.example`; without any, all.
+    #[serde(default)]
+    pub ids: Vec<String>,
 }
 
 /// A catalog, as it was last seen.
@@ -28,6 +31,8 @@ pub(crate) struct CatalogInfo {
     pub name: String,
     /// The folder or URL that it is read from.
     pub source: String,
+    /// The app ids that it may speak of; all where there is none.
+    pub ids: Vec<String>,
     /// The version of its root.
     pub root: u64,
     /// The keys that sign its root.

@@ -97,14 +97,19 @@ fn a_catalog_lists_what_its_publishers_have_signed() {
 fn what_doesnt_belong_into_a_catalog_is_named() {
     let refused = |world: &World| world.folder().build(NOW).unwrap_err().to_string();
     let world = World::new("");
-    world.add("com.example.pigs", "0.1.0", "", None).unwrap();
-    assert!(refused(&world).contains("com.example.pigs 0.1.0 isn't signed by a key of Example"));
-    let world = World::new("");
-    world.add("com.example.pigs", "0.1.0", "", Some(&world.root)).unwrap();
-    assert!(refused(&world).contains("isn't signed by a key of Example"));
-    let world = World::new("");
-    world.add("org.other.pigs", "0.1.0", "", Some(&world.publisher)).unwrap();
-    assert!(refused(&world).contains("no publisher in catalog.toml may sign the id org.other.pigs"));
+    for (id, key, said) in [
+        ("com.example.pigs", None, "com.example.pigs 0.1.0 isn't signed by a key of Example"),
+        ("com.example.pigs", Some(&world.root), "isn't signed by a key of Example"),
+        (
+            "org.other.pigs",
+            Some(&world.publisher),
+            "no publisher in catalog.toml may sign the id org.other.pigs",
+        ),
+    ] {
+        let error = world.add(id, "0.1.0", "", key).unwrap_err().to_string();
+        assert!(error.contains(said) && error.contains("new.app.tar"), "{error}");
+    }
+    assert!(!world.folder.path().join(PACKAGES).exists(), "nothing of it was copied");
     let world = World::new("");
     world.add("com.example.pigs", "0.1.0", "a", Some(&world.publisher)).unwrap();
     world.add("com.example.pigs", "0.1.0", "b", Some(&world.publisher)).unwrap();
@@ -121,7 +126,10 @@ fn what_doesnt_belong_into_a_catalog_is_named() {
 fn a_version_that_was_offered_never_gets_other_contents() {
     let world = World::new("");
     world.add("com.example.pigs", "0.1.0", "a", Some(&world.publisher)).unwrap();
+    world.write_root(1);
     let built = world.folder().build(NOW).unwrap();
+    world.folder().sign(&world.index).unwrap();
+    world.folder().sign(&world.root).unwrap();
     let file = package_path(built.index.apps[0].versions[0].file);
     std::fs::remove_file(world.folder.path().join(file)).unwrap();
     world.add("com.example.pigs", "0.1.0", "b", Some(&world.publisher)).unwrap();
@@ -140,10 +148,16 @@ fn each_key_signs_what_the_root_lets_it() {
     folder.build(NOW).unwrap();
     assert!(folder.sign(&world.index).unwrap_err().to_string().contains("has no root yet"));
     world.write_root(1);
-    let one = |part: &str| vec![Signed { part: part.to_owned(), signatures: 1, needed: 1 }];
-    assert_eq!(folder.sign(&world.root).unwrap(), one("root/1.json"));
-    assert_eq!(folder.sign(&world.index).unwrap(), one("index.json"));
-    assert_eq!(folder.sign(&world.index).unwrap(), one("index.json"), "once more says the same");
+    let one = |part: &str, published: bool| {
+        let signatures = vec![Count { of_root: 1, has: 1, needed: 1 }];
+        vec![Signed { part: part.to_owned(), signatures, published }]
+    };
+    // The index waits for the root, which says who signs it.
+    let index = folder.sign(&world.index).unwrap();
+    assert_eq!((index.len(), index[0].published), (1, false));
+    assert!(!world.folder.path().join(INDEX).exists());
+    assert_eq!(folder.sign(&world.root).unwrap(), one("root/1.json", true));
+    assert_eq!(folder.sign(&world.index).unwrap(), one(INDEX, true), "once more says the same");
     let error = folder.sign(&world.publisher).unwrap_err().to_string();
     assert!(error.contains("signs nothing of this catalog"), "{error}");
 
@@ -154,9 +168,30 @@ fn each_key_signs_what_the_root_lets_it() {
     .unwrap();
     let index = std::fs::read(world.folder.path().join(INDEX)).unwrap();
     assert_eq!(floor.take_index(&index).unwrap().apps.len(), 1);
-    // Its next index is signed by nobody yet.
+    // Its next index is signed by nobody yet, and the one before stays in its place.
     folder.build(NOW.plus(DAY)).unwrap();
-    assert!(floor.take_index(&std::fs::read(world.folder.path().join(INDEX)).unwrap()).is_err());
+    assert!(floor.take_index(&std::fs::read(world.folder.path().join(NEXT_INDEX)).unwrap()).is_err());
+    assert_eq!(std::fs::read(world.folder.path().join(INDEX)).unwrap(), index);
+    folder.sign(&world.index).unwrap();
+    assert_eq!(
+        floor.take_index(&std::fs::read(world.folder.path().join(INDEX)).unwrap()).unwrap().version.get(),
+        2
+    );
+}
+
+#[test]
+fn a_package_that_is_offered_gets_further_signatures() {
+    let world = World::new("");
+    world.add("com.example.pigs", "0.1.0", "", Some(&world.publisher)).unwrap();
+    let first = world.folder().build(NOW).unwrap().index.apps[0].versions[0].clone();
+    let path = world.folder.path().join("new.app.tar");
+    let twice = package::sign(&Bytes::from(std::fs::read(&path).unwrap()), &world.root).unwrap();
+    std::fs::write(&path, twice).unwrap();
+    world.folder().add(&path).unwrap();
+    let second = world.folder().build(NOW).unwrap().index.apps[0].versions[0].clone();
+    assert_eq!(first.digest, second.digest);
+    assert_ne!(first.file, second.file);
+    assert!(!world.folder.path().join(package_path(first.file)).exists());
 }
 
 #[test]

@@ -19,15 +19,25 @@ pub(super) enum Known {
     Add {
         /// A folder of the server's machine, or a URL that begins with http://
         source: String,
-        /// A public key that has signed its first root, as its maker has told; more than once for several. Without any, the
+        /// A public key that has signed its root, as its maker has told; more than once for several. Without any, the
         /// keys are shown and nothing is added
         #[arg(long, value_name = "KEY")]
         trust: Vec<PublicKey>,
+        /// The app ids that it may speak of, with those below them, such as com.example; more than once for several. Without
+        /// any, all
+        #[arg(long, value_name = "ID")]
+        ids: Vec<String>,
     },
     /// Remove a catalog; what was installed from it stays
-    Remove { name: String },
+    Remove {
+        /// Its name
+        name: String,
+    },
     /// Look at a catalog again, or at all of them
-    Refresh { name: Option<String> },
+    Refresh {
+        /// Its name
+        name: Option<String>,
+    },
     /// List the catalogs
     List,
     /// Show a catalog, or an app as all catalogs offer it
@@ -37,6 +47,7 @@ pub(super) enum Known {
     },
     /// Look through all catalogs: for words in id, name, description, category and publisher
     Search {
+        /// All of these must be found
         words: Vec<String>,
         /// Only apps of this category
         #[arg(long)]
@@ -53,9 +64,10 @@ impl Known {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
         match self {
-            Self::Add { source, trust } => {
+            Self::Add { source, trust, ids } => {
                 let source = absolute(source)?;
-                let body = serde_json::to_string(&CatalogRequest { source, trust }).context("no JSON")?;
+                let body =
+                    serde_json::to_string(&CatalogRequest { source, trust, ids }).context("no JSON")?;
                 let answer = client.post("/v1/catalogs", &[], JSON_TYPE, body.as_bytes())?;
                 output::one(global, &answer, |catalog: CatalogInfo| text(&catalog))
             }
@@ -110,7 +122,9 @@ impl Known {
                 ];
                 let header = ["id", "version", "name", "publisher", "catalog"];
                 output::list(global, "/v1/apps", &query, &header, |offer: Offer| {
-                    let version = offer.versions.last().map_or_else(String::new, shown_version);
+                    let mut version = offer.versions.last().map_or_else(String::new, shown_version);
+                    version.push_str(if offer.revoked.is_some() { ", key revoked" } else { "" });
+                    version.push_str(if offer.expired { ", expired" } else { "" });
                     [offer.id.to_string(), version, offer.name, offer.publisher, offer.catalog]
                 })
             }
@@ -149,6 +163,7 @@ fn text(catalog: &CatalogInfo) -> String {
     lines(vec![
         ("catalog", catalog.name.clone()),
         ("source", catalog.source.clone()),
+        ("speaks of", if catalog.ids.is_empty() { "all ids".to_owned() } else { catalog.ids.join(", ") }),
         ("root", format!("version {}, signed by {}", catalog.root, keys.join(", "))),
         ("index", index),
         ("refreshed", catalog.refreshed.to_string()),

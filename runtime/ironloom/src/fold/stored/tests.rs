@@ -212,7 +212,8 @@ fn packages() {
         digest: image,
         manifest: "manifest = 1\n".to_owned(),
         file,
-        signers: Vec::new(),
+        // The public key of the third test of RFC 8032, section 7.1.
+        signers: vec!["ed25519:_FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU".parse().unwrap()],
         imports: vec!["a".to_owned(), "bc".to_owned()],
         sdk_version: sdk_version.map(str::to_owned),
         compiled: CompiledRef { wasm, engine, code },
@@ -225,6 +226,8 @@ fn packages() {
             "0d6d616e6966657374203d20310a",
             // The digest of its file.
             &file_bytes,
+            // One key has signed it: 51 bytes of text.
+            "0133656432353531393a5f46484e6a6d49596f614f4e70483751416a44775741675737524f364d774f735865755246556951674355",
             // Two imports.
             "020161026263",
             // The SDK's version, if it was built with it.

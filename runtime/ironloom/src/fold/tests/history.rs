@@ -1226,8 +1226,8 @@ fn new_installation(
 fn owner(generation: u64, revision: ids::Revision) -> Option<Box<AppOwner>> {
     let app = AppId::new("com.example.app").unwrap();
     let key = (revision.0 % 2 == 1).then(|| KEY.parse().unwrap());
-    let owner = AppOwner { app, key, since: Timestamp(generation) };
-    (generation % 3 != 0).then(|| Box::new(owner))
+    let owner = AppOwner { app, key, catalog: None, since: Timestamp(generation) };
+    (!generation.is_multiple_of(3)).then(|| Box::new(owner))
 }
 
 pub(super) fn head(generation: u64, id: &str, meta: &LaneMeta) -> CommitHead {

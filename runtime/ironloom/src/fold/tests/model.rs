@@ -130,7 +130,7 @@ type TimerChanges = Vec<(Box<str>, Option<OneShot>)>;
 
 impl Model {
     /// Notes whose app ids are from a record on.
-    pub fn hear_of_owners(&mut self, record: &AdminRecord) {
+    pub(super) fn hear_of_owners(&mut self, record: &AdminRecord) {
         let owners: Vec<_> = match record {
             AdminRecord::Installed(new) => new.iter().filter_map(|new| new.owner.clone()).collect(),
             AdminRecord::Revised(revised) => revised.owner.clone().into_iter().collect(),

@@ -13,6 +13,7 @@ use crate::catalogs::package_path;
 use crate::node::packages::info;
 use crate::node::{Node, problems};
 use ironloom_trust::catalog::index::{App, Index, Version};
+use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{AppId, Digest};
 
@@ -63,22 +64,28 @@ impl Node {
         request: FetchRequest,
     ) -> Answer<(PackageInfo, bool)> {
         let all = self.catalogs.all();
-        let catalog = chosen(&all, &id, request.catalog.as_deref())?;
+        let owner = self.shared.owners.read().get(&id).and_then(|owner| owner.key);
+        let catalog = chosen(&all, &id, request.catalog.as_deref(), owner)?;
         let name = catalog.floor.root.catalog.clone();
         let version = wanted(catalog, &id, request.version.as_ref())?;
-        if let Some(known) = self.known(version.digest) {
+        // One that was sent without its publisher's signature gets it now.
+        let key = index(catalog).and_then(|index| index.app(&id)).map(|app| app.key);
+        let known = self.known(version.digest);
+        if let Some(known) = known.filter(|known| key.is_some_and(|key| known.record.signers.contains(&key)))
+        {
             return Ok((info(&known), false));
         }
+        let _fetching = self.catalogs.fetching.lock().await;
         let source = catalog.source.clone();
         let (path, size) = (package_path(version.file), version.size.get());
-        let read =
-            aside(move || source.read(&path, size)).await.map_err(|error| problems::internal(&error))?;
-        let bytes = read.map_err(|error| Problem::refused("catalog", error.to_string()))?;
-        let bytes = bytes.ok_or_else(|| {
+        let hashed = |bytes: Vec<u8>| (Digest::of(&bytes), bytes);
+        let read = aside(move || source.read(&path, size).map(|bytes| bytes.map(hashed))).await;
+        let read = read.map_err(|error| problems::internal(&error))?;
+        let read = read.map_err(|error| Problem::refused("catalog", error.to_string()))?;
+        let (found, bytes) = read.ok_or_else(|| {
             let detail = format!("the catalog {name} lacks the file of {id} {}", version.version);
             Problem::refused("catalog", detail)
         })?;
-        let found = Digest::of(&bytes);
         if bytes.len() as u64 != size || found != version.file {
             let (version, length) = (&version.version, bytes.len());
             let detail = format!(
@@ -87,7 +94,7 @@ impl Node {
             let problem = Problem::refused("catalog", detail);
             return Err(problem.hint("Nothing of it was looked at. Ask the catalog's maker."));
         }
-        let (package, is_new) = self.take_package(Bytes::from(bytes)).await?;
+        let (package, is_new) = Arc::clone(&self).take_package(Bytes::from(bytes)).await?;
         if package.digest != version.digest {
             let detail =
                 format!("the package is {}, and its catalog names {}", package.digest, version.digest);
@@ -102,9 +109,21 @@ fn index(catalog: &Catalog) -> Option<&Index> {
 }
 
 /// The catalog that an app is to come from: the one that is named, or the only one that offers it.
-fn chosen<'c>(all: &'c [Arc<Catalog>], id: &AppId, named: Option<&str>) -> Answer<&'c Catalog> {
+fn chosen<'c>(
+    all: &'c [Arc<Catalog>],
+    id: &AppId,
+    named: Option<&str>,
+    owner: Option<PublicKey>,
+) -> Answer<&'c Catalog> {
     let offers = |catalog: &&Arc<Catalog>| index(catalog).is_some_and(|index| index.app(id).is_some());
-    let offering: Vec<&Catalog> = all.iter().filter(offers).map(Arc::as_ref).collect();
+    let mut offering: Vec<&Catalog> = all.iter().filter(offers).map(Arc::as_ref).collect();
+    let by_owner = |catalog: &&Catalog| {
+        let app = index(catalog).and_then(|index| index.app(id));
+        app.is_some_and(|app| Some(app.key) == owner)
+    };
+    if named.is_none() && offering.iter().filter(|catalog| by_owner(catalog)).count() == 1 {
+        offering.retain(by_owner);
+    }
     let name = |catalog: &Catalog| catalog.floor.root.catalog.to_string();
     match (named, offering.as_slice()) {
         (_, []) => Err(no_offer(id)),
@@ -126,17 +145,25 @@ fn chosen<'c>(all: &'c [Arc<Catalog>], id: &AppId, named: Option<&str>) -> Answe
     }
 }
 
-/// The version that somebody wants: the one that is named, or the newest that isn't blocked and is no pre-release.
+/// The version that somebody wants: the one that is named, or the newest that is no pre-release. Where that one is
+/// blocked, somebody has to say which is wanted: an older one may not understand the state.
 fn wanted(catalog: &Catalog, id: &AppId, version: Option<&semver::Version>) -> Answer<Version> {
     let of_app = || Some((index(catalog)?, index(catalog)?.app(id)?));
     let (index, app) = of_app().ok_or_else(|| no_offer(id))?;
     let mut versions = app.versions.iter().rev();
     let found = match version {
         Some(version) => versions.find(|one| one.version == *version),
-        None => versions.find(|one| one.version.pre.is_empty() && index.blocked(id, &one.version).is_none()),
+        None => versions.find(|one| one.version.pre.is_empty()),
     };
+    let blocked = found.and_then(|found| Some((&found.version, index.blocked(id, &found.version)?)));
+    if let Some((newest, blocked)) = blocked.filter(|_| version.is_none()) {
+        let (catalog, reason) = (&index.catalog, &blocked.reason);
+        let detail = format!("the catalog {catalog} blocks {newest}, the newest version of {id}: {reason}");
+        let problem = Problem::refused("catalog", detail).at(Place::field("version"));
+        return Err(problem.hint(format!("Name another version with `version`, or as `{id}@VERSION`.")));
+    }
     found.cloned().ok_or_else(|| {
-        let any = || "version that may be installed".to_owned();
+        let any = || "version that is no pre-release".to_owned();
         let wanted = version.map_or_else(any, |version| format!("version {version}"));
         let has: Vec<_> = app.versions.iter().map(|one| one.version.to_string()).collect();
         let detail =

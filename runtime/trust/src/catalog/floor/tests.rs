@@ -106,6 +106,8 @@ fn other_keys_for_the_index_free_it_from_what_the_old_ones_used_up() {
     floor.take_root(signed(root.to_envelope().unwrap(), &old.root).as_bytes()).unwrap();
     assert_eq!((floor.index.clone(), floor.latest), (None, day(8)));
     assert!(take(&mut floor, &old, &old.index(9)).is_err());
+    let error = take(&mut floor, &new, &new.index(7)).unwrap_err().to_string();
+    assert!(error.contains("before this root"), "{error}");
     take(&mut floor, &new, &new.index(9)).unwrap();
 }
 

@@ -9,16 +9,24 @@ struct Site {
     signers: Signers,
     floor: Floor,
     index: Index,
+    rotations: Vec<Rotation>,
+    ids: Vec<String>,
 }
 
 impl Site {
     fn new() -> Self {
         let signers = Signers::new();
-        Self { floor: signers.floor(), index: signers.index(1), signers }
+        Self {
+            floor: signers.floor(),
+            index: signers.index(1),
+            signers,
+            rotations: Vec::new(),
+            ids: Vec::new(),
+        }
     }
 
     fn word(&self) -> Word<'_> {
-        Word { floor: &self.floor, index: &self.index }
+        Word { floor: &self.floor, index: &self.index, rotations: &self.rotations, ids: &self.ids }
     }
 }
 
@@ -35,7 +43,7 @@ fn check(
 ) -> Result<Vec<PublicKey>, Against> {
     let (id, version) = (id(app), semver::Version::new(0, 1, 0));
     let digest = Digest::of(b"0.1.0");
-    super::check(words, Candidate { id: &id, version: &version, digest, signers }, now)
+    super::check(words, Candidate { id: &id, version: &version, digest, signers, by: None }, now)
 }
 
 #[test]
@@ -66,7 +74,8 @@ fn one_version_has_one_contents_and_an_expired_index_installs_nothing_of_its_own
     let site = Site::new();
     let key = [site.signers.publisher.public()];
     let (pigs, version) = (id("com.example.pigs"), semver::Version::new(0, 1, 0));
-    let other = Candidate { id: &pigs, version: &version, digest: Digest::of(b"other"), signers: &key };
+    let other =
+        Candidate { id: &pigs, version: &version, digest: Digest::of(b"other"), signers: &key, by: None };
     let error = super::check(&[site.word()], other, day(2)).unwrap_err();
     assert!(matches!(error, Against::Altered { .. }), "{error}");
     assert!(check(&[site.word()], "com.example.pigs", &key, day(30)).is_ok());
@@ -101,19 +110,54 @@ fn keys_follow_each_other_by_their_own_word_or_the_roots() {
         envelope.to_json()
     };
     let pigs = id("com.example.pigs");
-    site.index.rotations = vec![
+    let said = [
         by(&a, rotation(&a, &b, "com.example.pigs")),
         // Nobody speaks for another one.
         by(&c, rotation(&b, &d, "com.example")),
         by(&a, rotation(&b, &d, "com.example")),
         "nonsense".to_owned(),
     ];
+    site.index.rotations = said.to_vec();
+    site.rotations = super::super::search::Searchable::new(site.index.clone()).rotations;
+    assert_eq!(site.rotations.len(), 1);
     let keys = |keys: &[&SecretKey]| keys.iter().map(|key| key.public()).collect::<BTreeSet<_>>();
-    assert_eq!(successors(&[site.word()], &pigs, a.public()), keys(&[&a, &b]));
-    assert_eq!(successors(&[site.word()], &id("com.example.tyres"), a.public()), keys(&[&a]));
+    assert_eq!(successors(&[site.word()], &pigs, a.public(), Some("plant")), keys(&[&a, &b]));
+    assert_eq!(successors(&[site.word()], &id("com.example.tyres"), a.public(), Some("plant")), keys(&[&a]));
     site.floor.root.rotations = vec![rotation(&b, &c, "com.example"), rotation(&c, &a, "com.example")];
-    assert_eq!(successors(&[site.word()], &pigs, a.public()), keys(&[&a, &b, &c]));
+    assert_eq!(successors(&[site.word()], &pigs, a.public(), Some("plant")), keys(&[&a, &b, &c]));
+    // The root of another catalog than the one that gave the id has no say.
+    assert_eq!(successors(&[site.word()], &pigs, a.public(), Some("other")), keys(&[&a, &b]));
+    assert_eq!(successors(&[site.word()], &pigs, a.public(), None), keys(&[&a, &b]));
     // The root of a catalog that doesn't give the id to anybody has no say.
     site.index.publishers[0].prefixes = ["com.example.tyres".to_owned()].into();
-    assert_eq!(successors(&[site.word()], &pigs, a.public()), keys(&[&a]));
+    assert_eq!(successors(&[site.word()], &pigs, a.public(), Some("plant")), keys(&[&a]));
+}
+
+#[test]
+fn another_catalog_has_no_say_in_an_id_that_was_given_and_none_beyond_what_the_admin_lets_it() {
+    let (site, mut other) = (Site::new(), Site::new());
+    let key = [site.signers.publisher.public()];
+    (other.index.catalog, other.index.apps) = ("hobby".parse().unwrap(), Vec::new());
+    other.index.publishers[0].prefixes = ["com".to_owned()].into();
+    other.index.revoked = vec![Revoked { key: key[0], reason: "ours now".to_owned() }];
+    let (pigs, version) = (id("com.example.pigs"), semver::Version::new(0, 1, 0));
+    let candidate =
+        |by| Candidate { id: &pigs, version: &version, digest: Digest::of(b"0.1.0"), signers: &key, by };
+    let both = [site.word(), other.word()];
+    assert!(super::check(&both, candidate(None), day(2)).is_err());
+    assert!(super::check(&both, candidate(Some("plant")), day(2)).is_ok());
+    other.ids = vec!["com.hobby".to_owned()];
+    assert!(super::check(&[site.word(), other.word()], candidate(None), day(2)).is_ok());
+}
+
+#[test]
+fn a_root_that_has_expired_installs_nothing_either() {
+    let site = Site::new();
+    let key = [site.signers.publisher.public()];
+    let mut index = site.index.clone();
+    index.expires = day(2_000);
+    let word = Word { index: &index, ..site.word() };
+    assert!(check(&[word], "com.example.pigs", &key, day(999)).is_ok());
+    let error = check(&[word], "com.example.pigs", &key, day(1000)).unwrap_err().to_string();
+    assert!(error.contains("the root of the catalog plant has expired"), "{error}");
 }
