@@ -77,7 +77,10 @@ impl Maker {
     fn publish(&self) -> Result<()> {
         done(&self.folder, &["catalog", "build", "catalog"])?;
         self.sign("index.key")?;
-        self.sign("root.key")
+        if self.catalog().join("next-root.json").exists() {
+            self.sign("root.key")?;
+        }
+        Ok(())
     }
 
     fn sign(&self, key: &str) -> Result<()> {
