@@ -12,8 +12,8 @@ use super::set::{Change, To};
 pub(super) struct Upgrade {
     /// The installation
     id: String,
-    /// The package: a file, or the digest (sha256:…) of one that the server has. May be named in the
-    /// file of --with instead
+    /// The package: a file, the digest (sha256:…) of one that the server has, or an app of a catalog, as
+    /// [CATALOG/]ID[@VERSION]. May be named in the file of --with instead
     package: Option<String>,
     #[command(flatten)]
     change: Change,
