@@ -187,18 +187,27 @@ pub(crate) fn set_points(effort: Effort) -> Result<Vec<Row>> {
     Ok(vec![row, halt])
 }
 
+/// Turns of the kill switch that may find nothing on its way.
+const MOST_IDLE: usize = 5;
+
 /// Measures how long after the kill switch was asked for the last command comes, while a thousand points are driven. The
 /// latest of many turns counts.
 fn halts(server: &Server, listener: &mut Peer, effort: Effort) -> Result<Row> {
     let mut latest = Vec::new();
     let client = server.client();
     let round = AtomicU64::new(0);
-    for _ in 0..(effort.runs * 5) {
+    let mut idle = 0;
+    while latest.len() < effort.runs * 5 {
         let Turn { asked, commands } = turn(client, listener, &round)?;
         let just_before = commands.iter().filter(|at| **at < asked && asked - **at < JUST_BEFORE).count();
-        ensure!(just_before > 0, "nothing was being driven when the kill switch was turned");
-        let last = commands.last().context("nothing was driven")?;
-        latest.push(last.saturating_duration_since(asked).as_secs_f64() * 1e3);
+        if just_before == 0 {
+            // On a machine that does other things, too, a turn may find nothing on its way: it says nothing.
+            idle += 1;
+            ensure!(idle <= MOST_IDLE, "nothing was being driven when the kill switch was turned");
+        } else {
+            let last = commands.last().context("nothing was driven")?;
+            latest.push(last.saturating_duration_since(asked).as_secs_f64() * 1e3);
+        }
         ensure!(client.post("/v1/release", &json!({}))?.status == 200, "it isn't released");
         std::thread::sleep(Duration::from_secs(1));
         wait_until_connected(server)?;
