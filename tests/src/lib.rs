@@ -18,6 +18,7 @@ pub mod package;
 pub mod pages;
 pub mod peer;
 pub mod plant;
+pub mod publishing;
 pub mod python;
 pub mod registries;
 pub mod sbom;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use ironloom_tests::guests;
 use ironloom_tests::http::Answer;
-use ironloom_tests::server::{Server, Setup, binary};
+use ironloom_tests::publishing::{done, install, key, one_state, run};
+use ironloom_tests::server::{Server, Setup};
 use ironloom_tests::wait::wait_until;
 use serde_json::{Value, json};
 
@@ -21,26 +21,12 @@ struct Maker {
 
 const APP: &str = "com.example.one-state";
 
-fn run(folder: &Path, arguments: &[&str]) -> Result<Output> {
-    let mut command = Command::new(binary()?);
-    command.args(arguments).current_dir(folder).env("IRONLOOM_PASSPHRASE", "correct horse");
-    Ok(command.stdin(Stdio::null()).output()?)
-}
-
-fn done(folder: &Path, arguments: &[&str]) -> Result<String> {
-    let output = run(folder, arguments)?;
-    ensure!(output.status.success(), "{arguments:?}: {output:?}");
-    Ok(String::from_utf8(output.stdout)?)
-}
-
 impl Maker {
     /// Makes keys, a signed root and a signed index with version 0.1.0 of an app.
     fn new(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder.join("catalog"))?;
-        let key = |name: &str| -> Result<String> {
-            Ok(done(folder, &["key", "new", &format!("{name}.key")])?.trim_end().to_owned())
-        };
-        let (root, index, publisher) = (key("root")?, key("index")?, key("publisher")?);
+        let key = |file: &str| key(folder, file);
+        let (root, index, publisher) = (key("root.key")?, key("index.key")?, key("publisher.key")?);
         let maker = Self { folder: folder.to_owned(), root, index, publisher };
         maker.plan("")?;
         maker.add("0.1.0", "publisher.key")?;
@@ -93,10 +79,19 @@ impl Maker {
     }
 }
 
-fn one_state(version: &str) -> Result<Vec<u8>> {
-    let mut package = guests::package("one-state")?;
-    package.manifest = package.manifest.replacen("version = \"0.1.0\"", &format!("version = {version:?}"), 1);
-    Ok(package.tar())
+/// A server that has the catalog of a maker.
+fn site() -> Result<(Maker, Server)> {
+    let setup = Setup::new()?;
+    let maker = Maker::new(&setup.folder().join("maker"))?;
+    let server = setup.start()?;
+    maker.add_to(&server)?;
+    Ok((maker, server))
+}
+
+/// Waits until `rooms` has taken one reading, pushed now: it goes on.
+fn goes_on(server: &Server) -> Result<()> {
+    server.client().push_one("room/attic", 1)?;
+    wait_until("the reading", || Ok(server.client().installation("rooms")?["counters"]["readings"] == 1))
 }
 
 fn catalogs(server: &Server) -> Result<Vec<Value>> {
@@ -112,11 +107,6 @@ fn refresh(server: &Server) -> Result<Answer> {
 fn fetch(server: &Server, version: &str) -> Result<String> {
     let answer = server.client().post(&format!("/v1/apps/{APP}/fetch"), &json!({"version": version}))?;
     Ok(answer.json()?["digest"].as_str().context("no digest")?.to_owned())
-}
-
-fn install(server: &Server, id: &str, package: &str) -> Result<Answer> {
-    let body = json!({"id": id, "package": package, "bindings": {"value": "room/{name}"}});
-    server.client().post("/v1/installations", &body)
 }
 
 fn refused(answer: Answer, status: u16, kind: &str, said: &str) -> Result<()> {
@@ -280,18 +270,14 @@ fn a_blocked_version_and_a_revoked_key_block_what_is_new_and_what_runs_goes_on()
     ensure!(against.as_str().is_some_and(|text| text.contains("which has signed it: stolen")), "{against}");
     let notes = server.client().get("/readyz")?.json()?["notes"].to_string();
     ensure!(notes.contains("installation rooms: the catalog plant has revoked the key"), "{notes}");
-    server.client().push_one("room/attic", 1)?;
-    wait_until("the reading", || Ok(server.client().installation("rooms")?["counters"]["readings"] == 1))?;
+    goes_on(&server)?;
     server.stop()?;
     Ok(())
 }
 
 #[test]
 fn an_expired_index_installs_nothing_and_stops_nothing() -> Result<()> {
-    let setup = Setup::new()?;
-    let maker = Maker::new(&setup.folder().join("maker"))?;
-    let server = setup.start()?;
-    maker.add_to(&server)?;
+    let (maker, server) = site()?;
     let package = fetch(&server, "0.1.0")?;
     install(&server, "rooms", &package)?.json()?;
     maker.plan("valid_for = \"1 ms\"")?;
@@ -299,8 +285,7 @@ fn an_expired_index_installs_nothing_and_stops_nothing() -> Result<()> {
     let catalog = refresh(&server)?.json()?;
     assert_eq!(catalog["index"]["expired"], true);
     refused(install(&server, "more", &package)?, 422, "catalog", "has expired")?;
-    server.client().push_one("room/attic", 1)?;
-    wait_until("the reading", || Ok(server.client().installation("rooms")?["counters"]["readings"] == 1))?;
+    goes_on(&server)?;
     maker.plan("")?;
     maker.publish()?;
     refresh(&server)?.json()?;
@@ -311,10 +296,7 @@ fn an_expired_index_installs_nothing_and_stops_nothing() -> Result<()> {
 
 #[test]
 fn a_package_is_the_one_that_the_index_names_or_none() -> Result<()> {
-    let setup = Setup::new()?;
-    let maker = Maker::new(&setup.folder().join("maker"))?;
-    let server = setup.start()?;
-    maker.add_to(&server)?;
+    let (maker, server) = site()?;
     let file = fs::read_dir(maker.catalog().join("packages"))?.next().context("no package")??.path();
     let good = fs::read(&file)?;
     let fetch = || server.client().post(&format!("/v1/apps/{APP}/fetch"), &json!({}));
@@ -341,7 +323,7 @@ fn a_catalog_says_whose_an_id_is_and_keys_are_followed_by_others() -> Result<()>
     let setup = Setup::new()?;
     let maker = Maker::new(&setup.folder().join("maker"))?;
     let folder = &maker.folder;
-    let other = done(folder, &["key", "new", "other.key"])?.trim_end().to_owned();
+    let other = key(folder, "other.key")?;
     let by_other = |version: &str| -> Result<Vec<u8>> {
         fs::write(folder.join("other.app.tar"), one_state(version)?)?;
         done(folder, &["sign", "other.app.tar", "--key", "other.key"])?;
@@ -417,15 +399,9 @@ fn two_catalogs_that_give_an_id_to_others_leave_it_to_the_admin() -> Result<()> 
 
 #[test]
 fn a_new_root_changes_keys_and_needs_the_old_ones() -> Result<()> {
-    let setup = Setup::new()?;
-    let maker = Maker::new(&setup.folder().join("maker"))?;
+    let (maker, server) = site()?;
     let folder = &maker.folder;
-    let server = setup.start()?;
-    maker.add_to(&server)?;
-    let key = |name: &str| -> Result<String> {
-        Ok(done(folder, &["key", "new", &format!("{name}.key")])?.trim_end().to_owned())
-    };
-    let (root, index) = (key("root2")?, key("index2")?);
+    let (root, index) = (key(folder, "root2.key")?, key(folder, "index2.key")?);
     let make = ["catalog", "root", "catalog", "--root-key", &root, "--index-key", &index];
     done(folder, &make)?;
     done(folder, &["catalog", "build", "catalog"])?;
@@ -485,10 +461,8 @@ fn a_catalog_takes_nothing_over_that_another_one_has_given() -> Result<()> {
 
 #[test]
 fn a_lost_index_lets_nothing_pass() -> Result<()> {
-    let setup = Setup::new()?;
-    let maker = Maker::new(&setup.folder().join("maker"))?;
-    let server = setup.start()?;
-    maker.add_to(&server)?;
+    let (_maker, server) = site()?;
+    let setup = server.setup().clone();
     let package = fetch(&server, "0.1.0")?;
     install(&server, "rooms", &package)?.json()?;
     server.kill()?;
@@ -505,6 +479,10 @@ fn a_lost_index_lets_nothing_pass() -> Result<()> {
     ensure!(notes.contains("the index of the catalog plant isn't here"), "{notes}");
     refresh(&server)?.json()?;
     install(&server, "more", &package)?.json()?;
+    // It is back for the next start, too.
+    server.kill()?;
+    let server = setup.start()?;
+    install(&server, "another", &package)?.json()?;
     server.stop()?;
     Ok(())
 }

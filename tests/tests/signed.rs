@@ -4,40 +4,19 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use ironloom_tests::guests;
-use ironloom_tests::server::{Server, Setup, binary};
+use ironloom_tests::publishing::{PASSPHRASE, done, install, key, one_state, run};
+use ironloom_tests::server::{Setup, binary};
 use serde_json::{Value, json};
-
-const PASSPHRASE: &str = "correct horse";
-
-fn run(folder: &Path, arguments: &[&str]) -> Result<Output> {
-    let mut command = Command::new(binary()?);
-    command.args(arguments).current_dir(folder);
-    // Where a server would be needed, nobody listens.
-    command.env("IRONLOOM_URL", "http://127.0.0.1:1").env("IRONLOOM_PASSPHRASE", PASSPHRASE);
-    Ok(command.stdin(Stdio::null()).output()?)
-}
-
-fn done(folder: &Path, arguments: &[&str]) -> Result<String> {
-    let output = run(folder, arguments)?;
-    ensure!(output.status.success(), "{arguments:?}: {output:?}");
-    Ok(String::from_utf8(output.stdout)?)
-}
 
 fn refused(folder: &Path, arguments: &[&str]) -> Result<String> {
     let output = run(folder, arguments)?;
     ensure!(matches!(output.status.code(), Some(1 | 2)) && output.stdout.is_empty(), "{output:?}");
     Ok(String::from_utf8(output.stderr)?)
-}
-
-/// Makes a key and gives its public half.
-fn key(folder: &Path, file: &str) -> Result<String> {
-    Ok(done(folder, &["key", "new", file])?.trim_end().to_owned())
 }
 
 /// The bytes of `one-state` in a version, signed by these keys.
@@ -48,18 +27,6 @@ fn signed(folder: &Path, version: &str, keys: &[&str]) -> Result<Vec<u8>> {
         done(folder, &["sign", file, "--key", key])?;
     }
     Ok(fs::read(folder.join(file))?)
-}
-
-fn one_state(version: &str) -> Result<Vec<u8>> {
-    let mut package = guests::package("one-state")?;
-    let old = package.manifest.lines().find(|line| line.starts_with("version = ")).context("no version")?;
-    package.manifest = package.manifest.replace(old, &format!("version = {version:?}"));
-    Ok(package.tar())
-}
-
-fn install(server: &Server, id: &str, package: &str) -> Result<ironloom_tests::http::Answer> {
-    let body = json!({"id": id, "package": package, "bindings": {"value": "room/{name}"}});
-    server.client().post("/v1/installations", &body)
 }
 
 #[test]

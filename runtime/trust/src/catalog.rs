@@ -12,6 +12,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use ironloom_types::text::listed;
+
 /// The name of a catalog: a small letter, then small letters, digits and `-`, up to 63.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -85,10 +87,6 @@ pub enum CatalogError {
     /// The first root isn't one that was asked for.
     #[error("the root of the catalog isn't signed by {missing}, which was named as a key to believe")]
     NotTrusted { missing: crate::key::PublicKey },
-}
-
-fn listed(keys: &[crate::key::PublicKey]) -> String {
-    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn form(part: &'static str, problem: impl Into<String>) -> CatalogError {

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::key::{InvalidKey, PublicKey, SecretKey};
+use ironloom_types::text::listed;
 
 /// The most signatures of an envelope.
 pub const MAX_SIGNATURES: usize = 16;
@@ -90,10 +91,6 @@ pub enum EnvelopeError {
     Key { kind: Kind, error: InvalidKey },
     #[error("the {kind} is signed by {found} of the keys that may sign it, and {needed} are needed; these may: {}", listed(.may))]
     Threshold { kind: Kind, found: usize, needed: u8, may: BTreeSet<PublicKey> },
-}
-
-fn listed(keys: &BTreeSet<PublicKey>) -> String {
-    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[derive(Serialize, Deserialize)]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::envelope::{Envelope, EnvelopeError, Keys, Kind};
 use crate::key::PublicKey;
+use ironloom_types::ids::AppId;
 
 /// That what one key has signed, another one signs from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,4 +60,9 @@ impl Rotation {
 /// Returns whether an id is this prefix or lies below it: `com.example` covers `com.example.pigs`, not `com.examples`.
 pub fn covers(prefix: &str, id: &str) -> bool {
     id.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Returns whether a text is an app id, or the beginning of one up to a dot: `com`, `com.example`.
+pub fn is_prefix(text: &str) -> bool {
+    AppId::new(&format!("{text}.x")).is_ok()
 }

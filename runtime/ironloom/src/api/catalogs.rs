@@ -6,7 +6,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::body::{Json, Nothing, Optional};
 use super::facade::{CatalogRequest, FetchRequest, OfferQuery, Page};
-use super::params::{App, Catalog, Params};
+use super::params::{App, Name, Params};
 use super::problem::Problem;
 use super::{Api, answers};
 
@@ -14,7 +14,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Response, Problem> {
     answers::ok(&api, &Page { items: api.node.catalogs(), next: None }).await
 }
 
-pub(super) async fn show(State(api): State<Api>, Catalog(name): Catalog) -> Result<Response, Problem> {
+pub(super) async fn show(State(api): State<Api>, Name(name): Name) -> Result<Response, Problem> {
     answers::ok(&api, &api.node.catalog(&name)?).await
 }
 
@@ -28,13 +28,13 @@ pub(super) async fn add(
 
 pub(super) async fn refresh(
     State(api): State<Api>,
-    Catalog(name): Catalog,
+    Name(name): Name,
     Optional(Nothing {}): Optional<Nothing>,
 ) -> Result<Response, Problem> {
     answers::done(&api, &api.node.refresh_catalog(name).await?).await
 }
 
-pub(super) async fn remove(State(api): State<Api>, Catalog(name): Catalog) -> Result<Response, Problem> {
+pub(super) async fn remove(State(api): State<Api>, Name(name): Name) -> Result<Response, Problem> {
     api.node.remove_catalog(name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

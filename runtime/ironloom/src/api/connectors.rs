@@ -6,7 +6,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::body::{Json, Nothing, Optional};
 use super::facade::{ConnectorTable, NumberedQuery, Order, Page};
-use super::params::{Connector, Params};
+use super::params::{Name, Params};
 use super::problem::Problem;
 use super::{Api, answers};
 
@@ -15,14 +15,14 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Response, Problem> {
 }
 
 /// Shows one of the connectors, with its connection.
-pub(super) async fn show(State(api): State<Api>, Connector(name): Connector) -> Result<Response, Problem> {
+pub(super) async fn show(State(api): State<Api>, Name(name): Name) -> Result<Response, Problem> {
     answers::ok(&api, &api.node.connector(&name)?).await
 }
 
 /// Adds one, 201, or changes one that was added, 200.
 pub(super) async fn set(
     State(api): State<Api>,
-    Connector(name): Connector,
+    Name(name): Name,
     Json(table): Json<ConnectorTable>,
 ) -> Result<Response, Problem> {
     let (status, is_new) = api.node.set_connector(name.clone(), table).await?;
@@ -33,14 +33,14 @@ pub(super) async fn set(
     }
 }
 
-pub(super) async fn remove(State(api): State<Api>, Connector(name): Connector) -> Result<Response, Problem> {
+pub(super) async fn remove(State(api): State<Api>, Name(name): Name) -> Result<Response, Problem> {
     api.node.remove_connector(name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 pub(super) async fn stop(
     State(api): State<Api>,
-    Connector(name): Connector,
+    Name(name): Name,
     Optional(Nothing {}): Optional<Nothing>,
 ) -> Result<Response, Problem> {
     answers::done(&api, &api.node.stop_connector(name, true).await?).await
@@ -48,7 +48,7 @@ pub(super) async fn stop(
 
 pub(super) async fn start(
     State(api): State<Api>,
-    Connector(name): Connector,
+    Name(name): Name,
     Optional(Nothing {}): Optional<Nothing>,
 ) -> Result<Response, Problem> {
     answers::done(&api, &api.node.stop_connector(name, false).await?).await
@@ -57,7 +57,7 @@ pub(super) async fn start(
 /// The messages that a connector has set aside: whoever asks wants to see the latest.
 pub(super) async fn dead_letters(
     State(api): State<Api>,
-    Connector(name): Connector,
+    Name(name): Name,
     mut params: Params,
 ) -> Result<Response, Problem> {
     let order = params.value("order")?.unwrap_or(Order::Newest);

@@ -146,11 +146,8 @@ pub(super) struct Path(pub PointPath);
 /// The key of a state that a path names.
 pub(super) struct StateKey(pub String);
 
-/// The connector that a path names.
-pub(super) struct Connector(pub String);
-
-/// The catalog that a path names.
-pub(super) struct Catalog(pub String);
+/// The connector or catalog that a path names.
+pub(super) struct Name(pub String);
 
 /// The app that a path names. What is no id names nothing.
 pub(super) struct App(pub AppId);
@@ -215,15 +212,7 @@ impl<S: Send + Sync> FromRequestParts<S> for StateKey {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Connector {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        segment(parts, state, "name").await.map(Self)
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Catalog {
+impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {

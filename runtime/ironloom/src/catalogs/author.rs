@@ -135,7 +135,7 @@ impl Folder {
         let wrong = |problem: String| AuthorError::Package { path: path.to_owned(), problem };
         let package = package::read(&bytes).map_err(|error| wrong(error.to_string()))?;
         publisher_key(&self.plan()?.publishers, &package).map_err(wrong)?;
-        let offered = self.newest_index()?.and_then(|index| offered(&index, package.digest));
+        let offered = self.index_at(self.newest_index())?.and_then(|index| offered(&index, package.digest));
         if let Some(old) = offered.map(package_path) {
             let old = self.0.join(old);
             if old.exists() {
@@ -152,27 +152,23 @@ impl Folder {
         self.write(&package_path(Digest::of(&bytes)), &bytes)
     }
 
-    /// The index that people are to sign, or else the one that they have signed.
-    fn newest_index(&self) -> Result<Option<Index>, AuthorError> {
-        for path in [NEXT_INDEX, INDEX] {
-            if let Some(envelope) = self.envelope(Kind::Index, path)? {
-                return Ok(Some(self.of_file(path, Index::own(&envelope))?));
-            }
-        }
-        Ok(None)
+    fn index_at(&self, path: &str) -> Result<Option<Index>, AuthorError> {
+        let Some(envelope) = self.envelope(Kind::Index, path)? else { return Ok(None) };
+        self.of_file(path, Index::own(&envelope)).map(Some)
+    }
+
+    /// The file of the index that people are to sign, or else of the one that they have signed.
+    fn newest_index(&self) -> &'static str {
+        if self.0.join(NEXT_INDEX).exists() { NEXT_INDEX } else { INDEX }
     }
 
     /// Makes the next index of all packages in the folder. Nobody has signed it then, and the one before stays in its
     /// place until enough have.
     pub(crate) fn build(&self, now: Timestamp) -> Result<Built, AuthorError> {
         let plan = self.plan()?;
-        let before = match self.envelope(Kind::Index, INDEX)? {
-            Some(envelope) => Some(self.of_file(INDEX, Index::own(&envelope))?),
-            None => None,
-        };
-        // Some may have seen one that was signed before it was made anew.
-        let next = self.newest_index()?.map_or(0, |index| index.version.get());
-        let version = before.as_ref().map_or(0, |index| index.version.get()).max(next) + 1;
+        // Some may have seen the one that waits, before it is made anew.
+        let (before, waits) = (self.index_at(INDEX)?, self.index_at(NEXT_INDEX)?);
+        let version = before.iter().chain(&waits).map(|index| index.version.get()).max().unwrap_or(0) + 1;
         let version = Integer::new(version)
             .ok_or_else(|| AuthorError::Other("the index has used up all version numbers".to_owned()))?;
         let mut index = Index {
@@ -216,12 +212,11 @@ impl Folder {
         }
         let signs_roots = next.is_some() && roots.iter().any(|root| of(root, |root| &root.root));
         let signs_indexes = roots.iter().any(|root| of(root, |root| &root.index));
-        let index = if self.0.join(NEXT_INDEX).exists() { NEXT_INDEX } else { INDEX };
         if signs_roots {
             self.sign_file(Kind::Root, NEXT_ROOT, key)?;
         }
         if signs_indexes {
-            self.sign_file(Kind::Index, index, key)?;
+            self.sign_file(Kind::Index, self.newest_index(), key)?;
         }
         if !signs_roots && !signs_indexes {
             return Err(AuthorError::Other(format!(
@@ -256,7 +251,7 @@ impl Folder {
             }
             parts.push(Signed { part, signatures, published });
         }
-        let path = if self.0.join(NEXT_INDEX).exists() { NEXT_INDEX } else { INDEX };
+        let path = self.newest_index();
         let Some(envelope) = self.envelope(Kind::Index, path)? else { return Ok(parts) };
         let signatures: Vec<Count> = now.iter().map(|root| Count::of(root, &root.index, &envelope)).collect();
         let published = !signatures.is_empty() && signatures.iter().all(Count::is_enough);
@@ -282,8 +277,15 @@ impl Folder {
             let package = package::read(&bytes).map_err(|error| wrong(error.to_string()))?;
             let key = publisher_key(&index.publishers, &package).map_err(wrong)?;
             let file = Digest::of(&bytes);
-            // As everybody finds it.
-            self.write(&package_path(file), &bytes)?;
+            // As everybody finds it, whatever name somebody has given it.
+            let place = self.0.join(package_path(file));
+            if path != place {
+                std::fs::rename(&path, &place).map_err(|error| AuthorError::Io {
+                    path: path.clone(),
+                    doing: "renamed",
+                    error,
+                })?;
+            }
             let (version, manifest) =
                 (version(&package, file, bytes.len()).map_err(wrong)?, &package.manifest);
             let app = match apps.entry(manifest.id.clone()) {

@@ -6,7 +6,7 @@ use super::output::{self, shorten};
 use crate::api::facade::{PackageInfo, SlotInfo, TimerInfo};
 use ironloom_apps::cron::Cron;
 use ironloom_types::interfaces::{BASELINE, Capability, TYPES, split};
-use ironloom_types::text::clean;
+use ironloom_types::text::{clean, listed};
 
 /// All that an app asks for, and further lines about its package, each with a name.
 pub(super) fn text(package: &PackageInfo, further: &[(&str, String)]) -> String {
@@ -40,7 +40,7 @@ fn signers(package: &PackageInfo) -> String {
     if package.signers.is_empty() {
         return "nobody".to_owned();
     }
-    package.signers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    listed(&package.signers)
 }
 
 /// A table under a line that says what it is; nothing without rows.

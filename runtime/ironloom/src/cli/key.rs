@@ -13,8 +13,7 @@ use super::failure::{Failure, Outcome};
 use super::{Global, output};
 use ironloom_storage::small_files;
 use ironloom_trust::key::{LockedKey, MAX_KEY_FILE, PublicKey, SecretKey, SecretKeyError};
-use ironloom_trust::rotation::Rotation;
-use ironloom_types::ids::AppId;
+use ironloom_trust::rotation::{Rotation, is_prefix};
 
 /// Makes and shows keys that sign. A secret key is a file, encrypted with a passphrase (PKCS #8 in PEM, as OpenSSL
 /// reads it); the public one is a line of text, `ed25519:…`.
@@ -79,7 +78,7 @@ impl Key {
                 if from == to {
                     return Err(Failure::Misuse("--to: that is the old key itself".to_owned()));
                 }
-                if AppId::new(&format!("{apps}.x")).is_err() {
+                if !is_prefix(&apps) {
                     return Err(Failure::Misuse(format!(
                         "--apps: {apps:?} is no app id, nor the beginning of one up to a dot"
                     )));

@@ -9,6 +9,7 @@ use super::failure::{Failure, Outcome};
 use super::{Global, inspect, output};
 use ironloom_apps::package::Package;
 use ironloom_trust::key::PublicKey;
+use ironloom_types::text::listed;
 
 /// Checks all of a package but its code, which isn't compiled, and shows who has signed it.
 #[derive(Args, Debug)]
@@ -42,10 +43,6 @@ impl Verify {
         }
         Ok(())
     }
-}
-
-fn listed(keys: &[PublicKey]) -> String {
-    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A package and its signers.

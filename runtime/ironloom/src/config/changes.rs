@@ -8,6 +8,7 @@ use crate::connectors::ConnectorConfig;
 use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::problem::join_path;
 use ironloom_types::clock;
+use ironloom_types::text::listed;
 
 /// A key that has another value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +103,7 @@ pub(crate) fn changes(from: &Config, to: &Config) -> Vec<Change> {
 fn of_server(found: &mut Compared, [from, to]: [&Server; 2]) {
     let Server { listen, hosts, log } = from;
     found.key("server.listen", [listen, &to.listen], Live::No, text);
-    found.key("server.hosts", [hosts, &to.hosts], Live::No, |hosts| hosts.join(", "));
+    found.key("server.hosts", [hosts, &to.hosts], Live::No, |all| listed(all));
     found.key("server.log", [log, &to.log], Live::Yes, text);
 }
 
@@ -160,14 +161,12 @@ fn of_site(found: &mut Compared, [from, to]: [&Site; 2]) {
 fn of_policy(found: &mut Compared, [from, to]: [&Policy; 2]) {
     let Policy { unsigned, publishers, publishers_denied, apps, apps_denied } = from;
     found.key("policy.unsigned", [unsigned, &to.unsigned], Live::Yes, text);
-    found.key("policy.publishers", [publishers, &to.publishers], Live::Yes, listed);
-    found.key("policy.publishers_denied", [publishers_denied, &to.publishers_denied], Live::Yes, listed);
-    found.key("policy.apps", [apps, &to.apps], Live::Yes, listed);
-    found.key("policy.apps_denied", [apps_denied, &to.apps_denied], Live::Yes, listed);
-}
-
-fn listed<T: Display>(all: &BTreeSet<T>) -> String {
-    all.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+    found.key("policy.publishers", [publishers, &to.publishers], Live::Yes, |all| listed(all));
+    found.key("policy.publishers_denied", [publishers_denied, &to.publishers_denied], Live::Yes, |all| {
+        listed(all)
+    });
+    found.key("policy.apps", [apps, &to.apps], Live::Yes, |all| listed(all));
+    found.key("policy.apps_denied", [apps_denied, &to.apps_denied], Live::Yes, |all| listed(all));
 }
 
 fn of_points(found: &mut Compared, [from, to]: [&[PointUnit]; 2]) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::key;
 use ironloom_apps::toml_section::{Field, Section};
 use ironloom_trust::key::PublicKey;
-use ironloom_trust::rotation::covers;
+use ironloom_trust::rotation::{covers, is_prefix};
 use ironloom_types::ids::AppId;
 
 /// The host's rules for packages.
@@ -95,8 +95,7 @@ fn keys(field: Field<'_, '_>) -> Option<BTreeSet<PublicKey>> {
 fn prefixes(field: Field<'_, '_>) -> Option<BTreeSet<String>> {
     let texts = field.texts()?;
     for text in &texts {
-        // `com.example` is the beginning of ids, and an id as well.
-        if AppId::new(&format!("{text}.x")).is_err() {
+        if !is_prefix(text) {
             field.refuse(format!("{text:?} is no app id, nor the beginning of one up to a dot"));
         }
     }

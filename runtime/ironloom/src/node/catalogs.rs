@@ -22,8 +22,9 @@ use ironloom_trust::catalog::rules::{Word, time};
 use ironloom_trust::catalog::search::Searchable;
 use ironloom_trust::envelope::{Envelope, Kind};
 use ironloom_trust::key::PublicKey;
+use ironloom_trust::rotation::is_prefix;
 use ironloom_types::clock::{Timestamp, host_time};
-use ironloom_types::ids::{AppId, Digest};
+use ironloom_types::ids::Digest;
 
 /// The time that the roots of one look have.
 const LOOK: Duration = Duration::from_secs(600);
@@ -75,8 +76,9 @@ impl Catalog {
 struct Found {
     floor: Floor,
     apps: Searchable,
-    /// The file of the index.
+    /// The file of the index, and its digest.
     file: Vec<u8>,
+    digest: Digest,
 }
 
 /// The reason why a look has found none.
@@ -138,6 +140,12 @@ impl Catalogs {
         self.against.lock().remove(&package);
     }
 
+    /// The apps of all catalogs but one.
+    fn apps_besides(&self, name: &str) -> usize {
+        let all = self.all.read();
+        all.iter().filter(|(other, _)| ***other != *name).map(|(_, catalog)| catalog.apps()).sum()
+    }
+
     /// The name of one whose index isn't here, so that nobody knows what it is against.
     pub(super) fn without_index(&self) -> Option<Box<str>> {
         let all = self.all.read();
@@ -195,7 +203,8 @@ fn look(
     let file = source.read(INDEX, Kind::Index.max_envelope() as u64)?;
     let file = file.ok_or_else(|| LookError::Missing(source.clone(), INDEX))?;
     let index = floor.take_index(&file)?;
-    Ok(Found { floor, apps: Searchable::new(index), file })
+    let digest = Digest::of(&file);
+    Ok(Found { floor, apps: Searchable::new(index), file, digest })
 }
 
 /// The first root that those who are believed have signed: one that was changed since then is as good as the first.
@@ -247,14 +256,10 @@ impl Node {
         let source = Source::new(&request.source)
             .map_err(|error| Problem::refused("catalog", error.to_string()).at(Place::field("source")))?;
         for prefix in &request.ids {
-            if AppId::new(&format!("{prefix}.x")).is_err() {
+            if !is_prefix(prefix) {
                 let detail = format!("{prefix:?} is no app id, nor the beginning of one up to a dot");
                 return Err(Problem::refused("catalog", detail).at(Place::field("ids")));
             }
-        }
-        if self.catalogs.all.read().len() >= MOST_CATALOGS {
-            let detail = format!("there are {MOST_CATALOGS} catalogs already, and that is the most");
-            return Err(Problem::refused("catalog", detail));
         }
         let (from, trust, now) = (source.clone(), request.trust, self.catalog_time());
         let found = aside(move || look(&from, None, &trust, now)).await;
@@ -266,6 +271,10 @@ impl Node {
         if self.catalogs.all.read().contains_key(&name) {
             let detail = format!("there is a catalog {name} already; remove it first, or refresh it");
             return Err(Problem::conflict("exists", detail));
+        }
+        if self.catalogs.all.read().len() >= MOST_CATALOGS {
+            let detail = format!("there are {MOST_CATALOGS} catalogs already, and that is the most");
+            return Err(Problem::refused("catalog", detail));
         }
         self.keep_catalog(name, (source, request.ids), found).await
     }
@@ -301,21 +310,12 @@ impl Node {
         (source, ids): (Source, Vec<String>),
         found: Found,
     ) -> Answer<CatalogInfo> {
-        let Found { floor, apps, file } = found;
-        let others = self
-            .catalogs
-            .all
-            .read()
-            .iter()
-            .filter(|(other, _)| **other != name)
-            .map(|(_, one)| one.apps())
-            .sum::<usize>();
-        if others + apps.index.apps.len() > MOST_APPS {
+        let Found { floor, apps, file, digest: index } = found;
+        if self.catalogs.apps_besides(&name) + apps.index.apps.len() > MOST_APPS {
             let detail =
                 format!("all catalogs together would have more than {MOST_APPS} apps; remove one first");
             return Err(Problem::refused("catalog", detail));
         }
-        let index = Digest::of(&file);
         let json = serde_json::to_string(&floor).map_err(|error| problems::internal(&error))?;
         let record = CatalogRecord {
             name: name.clone(),
@@ -326,28 +326,27 @@ impl Node {
             refreshed: host_time(),
         };
         let before = self.shared.catalogs.read().get(&name).cloned();
-        if before.as_ref().is_none_or(|before| before.index != record.index) {
-            let files = Arc::clone(&self.catalogs.files);
-            let written = aside(move || files.write(&index.hex(), &file)).await;
-            let written = written.map_err(|error| problems::internal(&error))?;
-            written.map_err(|error| problems::internal(&error))?;
-        }
+        // Also where the log has it already: the file may be gone, as after a restore.
+        let files = Arc::clone(&self.catalogs.files);
+        let written = aside(move || files.write(&index.hex(), &file)).await;
+        let written = written.map_err(|error| problems::internal(&error))?;
+        written.map_err(|error| problems::internal(&error))?;
         let refreshed = record.refreshed;
         self.change(AdminRecord::CatalogSet(Box::new(record))).await?;
         let catalog = Catalog { source, ids, floor, apps: Some(apps), refreshed, problem: Mutex::default() };
         self.catalogs.all.write().insert(name.clone(), Arc::new(catalog));
         self.catalogs.against.lock().clear();
-        let old = before.and_then(|before| before.index).filter(|old| *old != index);
-        if let Some(old) = old.filter(|old| !self.has_catalog_file(*old)) {
-            let files = Arc::clone(&self.catalogs.files);
-            // The next start removes what is left over.
-            drop(aside(move || files.remove(&old.hex())).await);
-        }
+        self.drop_index(before.and_then(|before| before.index)).await;
         self.show_catalog(&name)
     }
 
-    fn has_catalog_file(&self, index: Digest) -> bool {
-        self.shared.catalogs.read().values().any(|record| record.index == Some(index))
+    /// Removes the file of an index that no catalog has any more. The next start removes what is left over.
+    async fn drop_index(&self, index: Option<Digest>) {
+        let Some(index) = index else { return };
+        if self.shared.catalogs.read().values().all(|record| record.index != Some(index)) {
+            let files = Arc::clone(&self.catalogs.files);
+            drop(aside(move || files.remove(&index.hex())).await);
+        }
     }
 
     /// Removes a catalog. What was installed from it stays.
@@ -358,10 +357,7 @@ impl Node {
         self.change(AdminRecord::CatalogRemoved { name: name.as_str().into() }).await?;
         self.catalogs.all.write().remove(name.as_str());
         self.catalogs.against.lock().clear();
-        if let Some(index) = index.filter(|index| !self.has_catalog_file(*index)) {
-            let files = Arc::clone(&self.catalogs.files);
-            drop(aside(move || files.remove(&index.hex())).await);
-        }
+        self.drop_index(index).await;
         Ok(())
     }
 

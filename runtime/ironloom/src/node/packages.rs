@@ -14,6 +14,7 @@ use crate::records::admin::{AdminRecord, PackageRecord};
 use ironloom_apps::package::{self, PackageError};
 use ironloom_apps::roles::check_component;
 use ironloom_sandbox::{CompileError, LoadError};
+use ironloom_trust::key::PublicKey;
 use ironloom_types::ids::Digest;
 use ironloom_types::limits::Limits;
 
@@ -94,8 +95,10 @@ impl Node {
             Problem::conflict("gone", format!("package {digest} was removed in the meantime; send it again"))
         };
         let known = self.known(digest).ok_or_else(gone)?;
-        let signers: BTreeSet<_> = known.record.signers.iter().copied().collect();
-        let brings_more = sent.signed.signers().any(|key| !signers.contains(&key));
+        // Signatures that were in a file which is gone were checked all the same.
+        let before: BTreeSet<_> = known.record.signers.iter().copied().collect();
+        let signers: BTreeSet<_> = sent.signed.signers().chain(before.iter().copied()).collect();
+        let brings_more = signers != before;
         match self.read_package(&known).await {
             Ok(Some(file)) if brings_more => {
                 let merged = aside(move || package::merge(&Bytes::from(file), &sent)).await;
@@ -103,23 +106,25 @@ impl Node {
                 // Together they may have more signatures than a package can have.
                 let merged = merged.map_err(|error| Problem::refused("package", error.to_string()))?;
                 let tar = merged.ok_or_else(|| problems::internal(&"it is the same package"))?;
-                self.rewrite_package(&known, tar).await?;
+                self.rewrite_package(&known, signers, tar).await?;
             }
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => {
                 tracing::warn!(package = %digest, "the file of a package was missing or damaged; it was written again");
-                self.rewrite_package(&known, tar).await?;
+                self.rewrite_package(&known, signers, tar).await?;
             }
         }
         self.admin.loading.again();
         self.known(digest).ok_or_else(gone)
     }
 
-    /// Writes another file of a package that is known, with the signatures in it.
-    async fn rewrite_package(&self, known: &KnownPackage, tar: Bytes) -> Answer<()> {
-        let package = package::read(&tar).map_err(|error| problems::internal(&error))?;
-        // Signatures that were in a file which is gone were checked all the same.
-        let signers: BTreeSet<_> = package.signed.signers().chain(known.record.signers.clone()).collect();
+    /// Writes another file of a package that is known.
+    async fn rewrite_package(
+        &self,
+        known: &KnownPackage,
+        signers: BTreeSet<PublicKey>,
+        tar: Bytes,
+    ) -> Answer<()> {
         let signers = signers.into_iter().collect();
         let record = PackageRecord { file: Digest::of(&tar), signers, ..known.record.clone() };
         let is_another = record.file != known.record.file;

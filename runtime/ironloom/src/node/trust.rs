@@ -14,7 +14,8 @@ use ironloom_trust::catalog::index::Publisher;
 use ironloom_trust::catalog::rules::{self, Candidate, Word};
 use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::{Timestamp, host_time};
-use ironloom_types::ids::{AppId, Digest};
+use ironloom_types::ids::{AppId, Digest, InstallationId};
+use ironloom_types::text::listed;
 
 /// Looks at packages one after the other, as one change brings them: what the first of an app says holds for the next.
 pub(super) struct Trust<'n> {
@@ -44,7 +45,9 @@ impl Node {
     /// Says that there are packages which nobody vouches for, where the host allows it.
     pub(super) fn unsigned_note(&self) -> Option<String> {
         let is_unsigned = |package| self.known(package).is_some_and(|known| known.record.signers.is_empty());
-        let running = self.lanes.all().iter().filter(|lane| is_unsigned(lane.installation().package)).count();
+        let in_use = self.packages_in_use().into_iter();
+        let running: usize =
+            in_use.filter(|(package, _)| is_unsigned(*package)).map(|(_, (_, count))| count).sum();
         let allowed = self.config.load().policy.unsigned;
         (allowed || running > 0).then(|| {
             let may = if allowed { "may be installed" } else { "can't be installed any more" };
@@ -73,13 +76,25 @@ impl Node {
         against
     }
 
+    /// The packages of all installations, each with the first of those that have it, and how many these are: installations
+    /// may be many, and packages are few.
+    fn packages_in_use(&self) -> BTreeMap<Digest, (InstallationId, usize)> {
+        let mut in_use = BTreeMap::new();
+        for lane in self.lanes.all() {
+            let (_, count) =
+                in_use.entry(lane.installation().package).or_insert_with(|| (lane.id.clone(), 0));
+            *count += 1;
+        }
+        in_use
+    }
+
     /// Says that installations run what a catalog is against.
     pub(super) fn against_note(&self) -> Option<String> {
-        let all = self.lanes.all();
-        let mut against =
-            all.iter().filter_map(|lane| Some((&lane.id, self.against(lane.installation().package)?)));
-        let (id, reason) = against.next()?;
-        Some(match against.count() {
+        let in_use = self.packages_in_use().into_iter();
+        let against: Vec<_> =
+            in_use.filter_map(|(package, (id, count))| Some((id, count, self.against(package)?))).collect();
+        let (id, _, reason) = against.iter().min_by_key(|(id, ..)| id)?;
+        Some(match against.iter().map(|(_, count, _)| count).sum::<usize>() - 1 {
             0 => format!("installation {id}: {reason}"),
             more => format!("installation {id}: {reason}; and {more} more"),
         })
@@ -189,8 +204,7 @@ fn first_key(
             let names: Vec<_> = publishers
                 .iter()
                 .map(|(catalog, publisher)| {
-                    let keys: Vec<_> = publisher.keys.iter().map(ToString::to_string).collect();
-                    format!("{} ({}) by the catalog {catalog}", publisher.name, keys.join(", "))
+                    format!("{} ({}) by the catalog {catalog}", publisher.name, listed(&publisher.keys))
                 })
                 .collect();
             let detail = format!(
@@ -242,8 +256,8 @@ fn key_replaced(known: &KnownPackage, old: PublicKey, new: PublicKey) -> Problem
 
 fn publisher_changed(known: &KnownPackage, key: PublicKey, since: Timestamp) -> Problem {
     let app = &known.manifest.id;
-    let signers: Vec<_> = known.record.signers.iter().map(ToString::to_string).collect();
-    let by = if signers.is_empty() { "nobody".to_owned() } else { signers.join(", ") };
+    let signers = &known.record.signers;
+    let by = if signers.is_empty() { "nobody".to_owned() } else { listed(signers) };
     let detail = format!(
         "the id {app} belongs to {key} since {since}, and this package is signed by {by}: it may be somebody else's app"
     );

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{CatalogError, CatalogName, form};
 use crate::envelope::{Envelope, Kind};
 use crate::key::PublicKey;
-use crate::rotation::covers;
+use crate::rotation::{covers, is_prefix};
 use crate::strict::{Integer, Unique};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{AppId, Digest};
@@ -330,11 +330,6 @@ fn shorter(what: &str, text: &str, most: usize) -> Result<(), CatalogError> {
 
 fn named(text: &str) -> Result<(), CatalogError> {
     shorter("a name", text, MAX_NAME)
-}
-
-/// True of an app id and of its first parts: `com`, `com.example`.
-fn is_prefix(text: &str) -> bool {
-    AppId::new(&format!("{text}.x")).is_ok()
 }
 
 #[cfg(test)]

@@ -91,6 +91,15 @@ fn a_catalog_lists_what_its_publishers_have_signed() {
         assert_eq!((Digest::of(&file), file.len() as u64), (version.file, version.size.get()));
     }
     assert_eq!(world.folder().build(NOW.plus(DAY)).unwrap().index.version.get(), 2);
+    // A package that somebody has put there under a name of its own is found like the others.
+    let folder = world.folder.path().join(PACKAGES);
+    let file = package_path(pigs.versions[0].file);
+    std::fs::rename(world.folder.path().join(&file), folder.join("pigs.app.tar")).unwrap();
+    for version in [3, 4] {
+        let built = world.folder().build(NOW.plus(DAY)).unwrap().index;
+        assert_eq!((built.version.get(), built.apps[1].versions.len()), (version, 3));
+    }
+    assert!(world.folder.path().join(file).exists() && !folder.join("pigs.app.tar").exists());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::super::{Global, PageArgs, output};
 use crate::api::JSON_TYPE;
 use crate::api::facade::{CatalogInfo, CatalogRequest, Offer, OfferedVersion, Page};
 use ironloom_trust::key::PublicKey;
-use ironloom_types::text::clean;
+use ironloom_types::text::{clean, listed};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Known {
@@ -152,7 +152,6 @@ fn lines(facts: Vec<(&str, String)>) -> String {
 }
 
 fn text(catalog: &CatalogInfo) -> String {
-    let keys: Vec<_> = catalog.root_keys.iter().map(ToString::to_string).collect();
     let index = catalog.index.as_ref().map_or("none; refresh it".to_owned(), |index| {
         let until = if index.expired { "expired at" } else { "expires at" };
         format!(
@@ -164,7 +163,7 @@ fn text(catalog: &CatalogInfo) -> String {
         ("catalog", catalog.name.clone()),
         ("source", catalog.source.clone()),
         ("speaks of", if catalog.ids.is_empty() { "all ids".to_owned() } else { catalog.ids.join(", ") }),
-        ("root", format!("version {}, signed by {}", catalog.root, keys.join(", "))),
+        ("root", format!("version {}, signed by {}", catalog.root, listed(&catalog.root_keys))),
         ("index", index),
         ("refreshed", catalog.refreshed.to_string()),
         ("problem", catalog.problem.clone().unwrap_or_default()),
