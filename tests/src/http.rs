@@ -19,6 +19,8 @@ pub const JSON: &str = "application/json";
 pub struct Client {
     url: String,
     agent: ureq::Agent,
+    /// Shown with each request.
+    token: Option<String>,
 }
 
 /// The server's answer, whatever the status.
@@ -76,7 +78,17 @@ impl Client {
             .max_redirects(0)
             .proxy(None)
             .timeout_global(Some(Duration::from_secs(120)));
-        Self { url: url.to_owned(), agent: config.build().new_agent() }
+        Self { url: url.to_owned(), agent: config.build().new_agent(), token: None }
+    }
+
+    /// The same for whoever has this token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// The header that shows the token.
+    pub fn authorization(&self) -> Option<String> {
+        self.token.as_ref().map(|token| format!("Bearer {token}"))
     }
 
     /// Where the server is.
@@ -91,6 +103,9 @@ impl Client {
         let mut builder = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
         for (name, value) in headers {
             builder = builder.header(*name, *value);
+        }
+        if let Some(authorization) = self.authorization() {
+            builder = builder.header("authorization", authorization);
         }
         let answer = if body.is_empty() && method != "POST" && method != "PATCH" && method != "PUT" {
             self.agent.run(builder.body(())?)
@@ -108,8 +123,13 @@ impl Client {
         let body = answer.body_mut().with_config().limit(1 << 30).read_to_vec();
         let body = body.with_context(|| format!("{request}: the answer broke off"))?;
         let ask = || {
-            let document =
-                self.agent.get(format!("{}/openapi.json", self.url)).call()?.body_mut().read_to_vec()?;
+            let mut asked = self.agent.get(format!("{}/openapi.json", self.url));
+            if let Some(authorization) = self.authorization() {
+                asked = asked.header("authorization", authorization);
+            }
+            let mut answer = asked.call()?;
+            ensure!(answer.status() == 200, "the description isn't given: {}", answer.status());
+            let document = answer.body_mut().read_to_vec()?;
             Ok(serde_json::from_slice(&document)?)
         };
         described::check((method, path), (status, &content_type, &body), ask)?;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -24,7 +24,12 @@ impl Listener {
         let host = client.url().strip_prefix("http://").context("not http")?.to_owned();
         let mut socket = TcpStream::connect(&host)?;
         let last = last.map_or(String::new(), |last| format!("Last-Event-ID: {last}\r\n"));
-        write!(socket, "GET /v1/events?{query} HTTP/1.1\r\nHost: {host}\r\n{last}\r\n")?;
+        let token =
+            client.authorization().map_or(String::new(), |token| format!("Authorization: {token}\r\n"));
+        write!(
+            socket,
+            "GET /v1/events?{query} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{token}{last}\r\n"
+        )?;
         let mut answer = BufReader::new(socket.try_clone()?);
         let mut line = String::new();
         answer.read_line(&mut line)?;
@@ -53,6 +58,21 @@ impl Listener {
         })
         .with_context(|| format!("seen: {:?}", self.seen))?;
         self.seen.iter().find(|event| fits(event)).cloned().context("it was there")
+    }
+}
+
+impl Listener {
+    /// Waits until the server has ended the answer.
+    pub fn wait_for_its_end(&mut self) -> Result<()> {
+        wait_until("the events to end", || {
+            loop {
+                match self.events.try_recv() {
+                    Ok(event) => self.seen.push(event),
+                    Err(TryRecvError::Disconnected) => break Ok(true),
+                    Err(TryRecvError::Empty) => break Ok(false),
+                }
+            }
+        })
     }
 }
 

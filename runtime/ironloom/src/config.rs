@@ -64,8 +64,40 @@ pub(crate) struct Server {
     pub listen: SocketAddr,
     /// Further names of the server.
     pub hosts: Vec<String>,
+    /// Who needs a token.
+    pub tokens: TokenRule,
     /// The server's own log lines that are written.
     pub log: LogLines,
+}
+
+/// Who needs a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenRule {
+    /// Everybody, unless only programs of this machine reach the server.
+    Auto,
+    Required,
+    Optional,
+}
+
+impl TokenRule {
+    const ALL: [Self; 3] = [Self::Auto, Self::Required, Self::Optional];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Required => "required",
+            Self::Optional => "optional",
+        }
+    }
+
+    /// Says if a token is needed at an address.
+    pub(crate) fn requires(self, listen: SocketAddr) -> bool {
+        match self {
+            Self::Auto => !listen.ip().is_loopback(),
+            Self::Required => true,
+            Self::Optional => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,8 +264,15 @@ fn size(field: Option<Field<'_, '_>>, least: u64) -> Option<Bytes> {
 fn server(mut section: Section<'_, '_>) -> Option<Server> {
     let listen = key(&mut section, "server", "listen");
     let hosts = key(&mut section, "server", "hosts");
+    let tokens = key(&mut section, "server", "tokens");
     let log = key(&mut section, "server", "log").and_then(|field| field.parsed(str::parse));
     section.finish();
+    let tokens = tokens.and_then(|field| {
+        field.parsed(|text| {
+            let rule = TokenRule::ALL.into_iter().find(|rule| rule.name() == text);
+            rule.ok_or_else(|| format!("{text:?} is none of auto, required and optional"))
+        })
+    });
     let listen = listen.and_then(|field| {
         let wrong =
             |text: &str| format!("{text:?} is not an address with a port, such as \"127.0.0.1:7420\"");
@@ -248,7 +287,7 @@ fn server(mut section: Section<'_, '_>) -> Option<Server> {
         }
         Some(hosts)
     });
-    Some(Server { listen: listen?, hosts: hosts?, log: log? })
+    Some(Server { listen: listen?, hosts: hosts?, tokens: tokens?, log: log? })
 }
 
 /// Checks a name as the Host header gives it, without the port.

@@ -3,6 +3,7 @@
 //!
 //! What is public here is what the binary, the benchmark and the fuzz targets call; nothing else is an interface.
 
+mod access;
 mod api;
 mod aside;
 mod backup;

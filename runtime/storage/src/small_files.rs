@@ -62,6 +62,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes a file so that nobody ever sees half of it, for its owner alone. It is durable when this returns.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = unnamed(path, bytes)?;
+    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(folders::parent(path))?.sync_all()
+}
+
 /// Writes a file beside its place, for its owner alone. It goes unless it is persisted.
 pub fn unnamed(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let folder = folders::parent(path);

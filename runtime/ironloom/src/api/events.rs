@@ -117,6 +117,9 @@ impl Listener {
             return Some(Bytes::from_static(b": events\n\n"));
         }
         loop {
+            if !self.held.holds() {
+                return None;
+            }
             self.news.borrow_and_update();
             let next = self.events.after(self.after, AT_ONCE);
             let gap = self.gap.take().or((next.lost > 0).then_some(Some(next.lost)));

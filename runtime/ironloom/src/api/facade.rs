@@ -21,6 +21,7 @@ pub(crate) use super::problem::{Detail, Place, Problem};
 pub(crate) use super::revision::{
     FieldChange, GrantChanges, LimitChanges, Revised, RevisionRequest, changes,
 };
+use crate::access::{Holder, TokenHash, TokenName};
 use crate::telemetry::events::Events;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{
@@ -198,6 +199,15 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn remove_connector(&self, name: String) -> Later<'_, ()>;
     /// Stops one, or starts it again; it stays so over a restart.
     fn stop_connector(&self, name: String, stopped: bool) -> Later<'_, ConnectorStatus>;
+    /// Whoever has the token of this hash; none where it isn't known, or has expired.
+    fn holder(&self, hash: &TokenHash) -> Option<Arc<Holder>>;
+    /// The tokens, in the order of their names.
+    fn tokens(&self, page: &PageQuery) -> Page<TokenInfo>;
+    fn token(&self, name: &TokenName) -> Answer<TokenInfo>;
+    /// Makes a token, by whom this names; 409 where there is one of its name.
+    fn add_token(&self, request: TokenRequest, by: Box<str>) -> Later<'_, NewToken>;
+    /// Takes a token back; 409 for the last one of a platform-admin.
+    fn remove_token(&self, name: TokenName) -> Later<'_, ()>;
     /// The catalogs, in the order of their names.
     fn catalogs(&self) -> Vec<CatalogInfo>;
     fn catalog(&self, name: &str) -> Answer<CatalogInfo>;

@@ -23,6 +23,8 @@ pub(crate) struct Guard {
     pub listen: SocketAddr,
     /// Further names: `[server] hosts`, such as those of a proxy in front of it.
     pub hosts: Vec<String>,
+    /// Whoever shows no token may nothing; else it may everything.
+    pub tokens_required: bool,
 }
 
 /// The address at which a connection arrived: an extension of its requests.

@@ -8,6 +8,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
+use super::access::Authority;
 use super::connections::{Connection, Place};
 use super::facade::RETRY_SOON;
 use super::problem::Problem;
@@ -17,7 +18,11 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// The place of a connection, and what ends it: an extension of its requests. A request that becomes a stream keeps it.
 #[derive(Clone)]
-pub(super) struct Held(Arc<Connected>);
+pub(super) struct Held {
+    connected: Arc<Connected>,
+    /// The right without which it ends.
+    authority: Option<Authority>,
+}
 
 struct Connected {
     connection: Arc<Connection>,
@@ -38,32 +43,51 @@ impl Held {
         running: mpsc::Sender<()>,
     ) -> Self {
         let stream = Arc::downgrade(stream);
-        Self(Arc::new(Connected { connection, stream, shutdown, _place: place, _running: running }))
+        let connected = Connected { connection, stream, shutdown, _place: place, _running: running };
+        Self { connected: Arc::new(connected), authority: None }
+    }
+
+    /// Ends what goes on for long once its caller has lost its right.
+    pub(super) fn depend_on(&mut self, authority: Authority) {
+        self.authority = Some(authority);
+    }
+
+    /// Says if the caller still has its right.
+    pub(super) fn holds(&self) -> bool {
+        self.authority.as_ref().is_none_or(Authority::holds)
+    }
+
+    async fn lost(&self) {
+        match &self.authority {
+            Some(authority) => authority.lost().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The connection that a stream has taken over.
     pub(super) fn connection(&self) -> &Arc<Connection> {
-        &self.0.connection
+        &self.connected.connection
     }
 
     /// Ready with the reason when the stream has to end.
     pub(super) async fn ended(&self) -> &'static str {
         tokio::select! {
-            () = self.0.connection.ended() => "the connection makes room for another",
+            () = self.connected.connection.ended() => "the connection makes room for another",
             () = self.stops() => "the server stops",
+            () = self.lost() => "its token is worth nothing any more",
         }
     }
 
     /// Ready when the server stops.
     async fn stops(&self) {
-        let mut shutdown = self.0.shutdown.clone();
+        let mut shutdown = self.connected.shutdown.clone();
         let _ = shutdown.wait_for(|stop| *stop).await;
     }
 
     /// Ready when the caller has closed its connection, or its half of it: which of the two isn't known before something is
     /// written.
     async fn hung_up(&self) {
-        while let Some(stream) = self.0.stream.upgrade() {
+        while let Some(stream) = self.connected.stream.upgrade() {
             match stream.ready(Interest::READABLE).await {
                 // It has sent the next request already, or more than it was asked for.
                 Ok(ready) if !ready.is_read_closed() => {}

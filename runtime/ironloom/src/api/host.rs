@@ -24,8 +24,10 @@ pub(crate) struct NodeOptions {
     pub config: Config,
     /// The data folder, created if it doesn't exist.
     pub data: PathBuf,
-    /// Listens on more than loopback: `/readyz` keeps saying so.
-    pub exposed: bool,
+    /// Things that `/readyz` keeps saying of the way it was started.
+    pub warnings: Vec<String>,
+    /// The token that the start makes.
+    pub admin_token: AdminToken,
     /// The data goes with the process: nothing is synced to the disk.
     pub throwaway: bool,
     /// Whoever feeds it does so step by step: an app is offered all of a step at once, whatever that costs, and a timer
@@ -36,6 +38,17 @@ pub(crate) struct NodeOptions {
     pub telemetry: Arc<Telemetry>,
     /// The source of the configuration, for who asks for it again.
     pub source: Source,
+}
+
+/// The token of a platform-admin that a start makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AdminToken {
+    /// One where there is none that is worth something.
+    Missing,
+    /// In any case: whoever had the one before has lost it.
+    Anew,
+    /// None: nobody else ever speaks to this node.
+    Never,
 }
 
 /// Why a node didn't start.

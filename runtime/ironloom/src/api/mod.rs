@@ -3,6 +3,7 @@
 //! Handlers know the node as a [`facade::Facade`] only. The routes stand in one table, `routes.rs`; what
 //! every request must pass in `guard.rs`; how connections are taken and ended in `server.rs`.
 
+mod access;
 mod alarms;
 mod answers;
 mod applied;

@@ -8,8 +8,13 @@ use super::operation::{Operation, Parameter};
 use super::problem::{Body, KINDS, PROBLEM_JSON};
 use super::shapes::{self, Components, refer};
 use super::{CSV_TYPE, EVENTS_TYPE, JSON_TYPE, MAX_KEY, NDJSON_TYPE, examples};
+use crate::access::{Action, Role};
 use crate::telemetry::METRICS_TYPE;
 use ironloom_apps::manifest::Severity;
+use ironloom_types::text::listed;
+
+/// The name of the way in which callers say who they are.
+const TOKEN: &str = "token";
 
 pub(super) fn document(operations: &[Operation]) -> Value {
     let mut components = Components::default();
@@ -27,7 +32,15 @@ pub(super) fn document(operations: &[Operation]) -> Value {
         "openapi": "3.1.0",
         "info": {"title": "Ironloom", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "Apache-2.0"}},
         "paths": paths,
-        "components": {"schemas": components.into_value()},
+        "security": [{TOKEN: []}, {}],
+        "components": {
+            "schemas": components.into_value(),
+            "securitySchemes": {TOKEN: {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "Needed unless the server lets programs of its machine in without one",
+            }},
+        },
     })
 }
 
@@ -79,6 +92,14 @@ impl Operation {
             "parameters": in_path.chain(in_query).chain(in_head).collect::<Vec<_>>(),
             "responses": responses,
         });
+        match self.needs {
+            Action::Probe => operation["security"] = json!([]),
+            Action::Identify => {}
+            needs => {
+                let roles: Vec<_> = needs.roles().map(Role::name).collect();
+                operation["description"] = format!("For the roles {}.", listed(&roles)).into();
+            }
+        }
         // A body that may be left out and says nothing isn't described: a generated client would have to send one.
         if self.takes.is_some() || self.body.iter().any(|kind| *kind != JSON_TYPE) {
             let is_required = !self.may_be_bare;

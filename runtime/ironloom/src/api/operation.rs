@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::shapes::Shape;
 use super::{Api, JSON_TYPE};
+use crate::access::Action;
 
 /// One method of one path.
 pub(super) struct Operation {
@@ -16,6 +17,8 @@ pub(super) struct Operation {
     pub id: &'static str,
     /// A description for people.
     pub summary: &'static str,
+    /// The kind of deed that somebody must be allowed to.
+    pub needs: Action,
     /// The query's parameters. Others are refused.
     pub query: &'static [&'static str],
     /// Those of them that aren't what their names mean in other operations.
@@ -64,6 +67,7 @@ pub(super) const PLAIN: Operation = Operation {
     path: "",
     id: "",
     summary: "",
+    needs: Action::Read,
     query: &[],
     own: &[],
     headers: &[],
@@ -76,7 +80,9 @@ pub(super) const PLAIN: Operation = Operation {
     bulk: false,
     handler: MethodRouter::new,
 };
-/// As most of those that change something.
-pub(super) const POST: Operation = Operation { method: "post", body: &[JSON_TYPE], ..PLAIN };
+/// As most of those that change something. Who may is to be said by each; else it is an admin of the platform.
+pub(super) const POST: Operation =
+    Operation { method: "post", body: &[JSON_TYPE], needs: Action::Administer, ..PLAIN };
 /// As those that take something away.
-pub(super) const DELETE: Operation = Operation { method: "delete", answers: EMPTY, ..PLAIN };
+pub(super) const DELETE: Operation =
+    Operation { method: "delete", answers: EMPTY, needs: Action::Administer, ..PLAIN };

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 
 use super::facade::{NumberedQuery, Order, PageQuery, Place};
 use super::problem::Problem;
+use crate::access::TokenName;
 use ironloom_types::ids::{AppId, Digest, InstallationId, IntentId, InvalidName, PointPath, Sequence};
 
 /// The default number of items on a page.
@@ -148,6 +149,21 @@ pub(super) struct StateKey(pub String);
 
 /// The connector or catalog that a path names.
 pub(super) struct Name(pub String);
+
+/// The token that a path names. What is no name names nothing.
+pub(super) struct TokenId(pub TokenName);
+
+impl<S: Send + Sync> FromRequestParts<S> for TokenId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        segment(parts, state, "name")
+            .await?
+            .parse()
+            .map(Self)
+            .map_err(|error: String| Problem::not_found(format!("{error}, so there is none")))
+    }
+}
 
 /// The app that a path names. What is no id names nothing.
 pub(super) struct App(pub AppId);

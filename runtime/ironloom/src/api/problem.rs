@@ -78,12 +78,14 @@ pub(crate) const KINDS: &[&str] = &[
     "replay",
     "reserved-point",
     "revision",
+    "role",
     "same-entity",
     "setting-missing",
     "starting",
     "stopping",
     "storage-full",
     "taken-over",
+    "token",
     "too-large",
     "too-many-apps",
     "too-many-comments",
@@ -96,6 +98,7 @@ pub(crate) const KINDS: &[&str] = &[
     "too-many-streams",
     "too-much-adopted",
     "too-slow",
+    "unauthenticated",
     "unbound",
     "unit-mismatch",
     "unknown-outcome",
@@ -223,6 +226,11 @@ impl Problem {
     /// 400: the request can't be read.
     pub(crate) fn malformed(kind: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "The request is malformed", kind, detail)
+    }
+
+    /// 401: the server doesn't know who asks.
+    pub(crate) fn unauthenticated(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Not known who asks", "unauthenticated", detail)
     }
 
     /// 403: understood, and never allowed to this caller.
@@ -361,6 +369,9 @@ impl IntoResponse for Problem {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

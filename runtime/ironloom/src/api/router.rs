@@ -10,18 +10,19 @@ use futures_util::future::Either;
 use tower::Service;
 use tower::layer::layer_fn;
 
-use super::Api;
 use super::connections::InReserve;
 use super::facade::RETRY_SOON;
 use super::operation::Operation;
 use super::params::Params;
 use super::problem::Problem;
 use super::routes::OPERATIONS;
+use super::{Api, access};
 
-/// The routes, each of which knows its query.
-pub(super) fn routes() -> Router<Api> {
+/// The routes, each of which knows its query and who may send it.
+pub(super) fn routes(api: &Api) -> Router<Api> {
     OPERATIONS.iter().fold(Router::new(), |router, operation| {
-        let admitted = layer_fn(move |handler| Admitted { operation, handler });
+        let api = api.clone();
+        let admitted = layer_fn(move |handler| Admitted { operation, handler, api: api.clone() });
         router.route(operation.path, (operation.handler)().route_layer(admitted))
     })
 }
@@ -31,6 +32,7 @@ pub(super) fn routes() -> Router<Api> {
 struct Admitted<S> {
     operation: &'static Operation,
     handler: S,
+    api: Api,
 }
 
 impl<S: Service<Request, Response = Response>> Service<Request> for Admitted<S> {
@@ -43,14 +45,15 @@ impl<S: Service<Request, Response = Response>> Service<Request> for Admitted<S> 
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        match admit(self.operation, request) {
+        match admit(&self.api, self.operation, request) {
             Ok(request) => Either::Left(self.handler.call(request)),
             Err(problem) => Either::Right(ready(Ok(problem.into_response()))),
         }
     }
 }
 
-fn admit(operation: &Operation, mut request: Request) -> Result<Request, Problem> {
+fn admit(api: &Api, operation: &Operation, mut request: Request) -> Result<Request, Problem> {
+    access::admit(api, operation, &mut request)?;
     if operation.bulk && request.extensions().get::<InReserve>().is_some() {
         let detail = "all connections for large requests are taken";
         return Err(Problem::unavailable("busy", detail, RETRY_SOON));

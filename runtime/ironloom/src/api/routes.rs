@@ -7,11 +7,11 @@ use axum::routing::{delete, get, patch, post, put};
 use super::capsule::Capsule;
 use super::facade::{
     Alarm, AllInstalled, CatalogInfo, CatalogRequest, ClockStatus, ConnectorDeadLetter, ConnectorStatus,
-    ConnectorTable, DeadLetter, DrivenPoint, FetchRequest, Halt, HaltRequest, Health, InstallRequest,
-    Installation, Installed, Invocation, KeptState, LogLevel, NoteRequest, Offer, PackageInfo, PointDetail,
-    PointItem, PointRequest, Readiness, ReadingItem, Reloaded, RenamePoint, RenamedPoint, Replay,
-    ReplayRequest, Reset, Resumed, RetiredPoints, Revised, RevisionRequest, SetLogLevel, SetTime,
-    ShelveRequest, Status, TimeSet, Timer, Usage,
+    ConnectorTable, DeadLetter, DrivenPoint, FetchRequest, Halt, HaltRequest, Health, Identity,
+    InstallRequest, Installation, Installed, Invocation, KeptState, LogLevel, NewToken, NoteRequest, Offer,
+    PackageInfo, PointDetail, PointItem, PointRequest, Readiness, ReadingItem, Reloaded, RenamePoint,
+    RenamedPoint, Replay, ReplayRequest, Reset, Resumed, RetiredPoints, Revised, RevisionRequest,
+    SetLogLevel, SetTime, ShelveRequest, Status, TimeSet, Timer, TokenInfo, TokenRequest, Usage,
 };
 use super::installations::Resume;
 use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Parameter, Success};
@@ -19,10 +19,11 @@ use super::problem::Problem;
 use super::push::Accepted;
 use super::state::{StateEntry, StateValue};
 use super::{
-    ARROW_TYPE, Api, CSV_TYPE, EVENTS_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, alarms, answers, backup,
-    catalogs, connectors, events, installations, intents, journal, openapi, packages, push, shapes, state,
-    stream, system,
+    ARROW_TYPE, Api, CSV_TYPE, EVENTS_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, access, alarms, answers,
+    backup, catalogs, connectors, events, installations, intents, journal, openapi, packages, push, shapes,
+    state, stream, system,
 };
+use crate::access::Action;
 use crate::backup::BACKUP_TYPE;
 use crate::telemetry::METRICS_TYPE;
 
@@ -42,6 +43,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/readings",
         id: "pushReadings",
+        needs: Action::Push,
         summary: "Accepts readings and answers once they are durable: one JSON object on each line, a JSON object or \
                   array, or an Arrow IPC stream with the columns `point`, `value`, and `at` and `quality` as needed",
         query: &["partial", "wait", "timeout"],
@@ -68,6 +70,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/readings/stream",
         id: "streamReadings",
+        needs: Action::Push,
         summary: "Becomes a WebSocket: each message brings lines as a push does, and {\"through\":n} says that n lines \
                   of the stream are durable. With a key it goes on after a drop",
         query: &["key", "partial"],
@@ -100,6 +103,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: "patch",
         path: "/v1/points/{path}",
         id: "setPoint",
+        needs: Action::ManageApps,
         summary: "Says what a point is: {\"unit\":\"kg\",\"description\":\"…\"}; null takes one away",
         takes: Some(shapes::one::<PointRequest>),
         gives: Some(shapes::one::<PointDetail>),
@@ -109,6 +113,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/points/{path}/rename",
         id: "renamePoint",
+        needs: Action::ManageApps,
         summary: "Gives a point another path: {\"to\":\"farm/barn/8\"}. Its readings are found under it, and inputs that match it \
                   get those that come",
         takes: Some(shapes::one::<RenamePoint>),
@@ -119,6 +124,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/points/{path}",
         id: "retirePoints",
+        needs: Action::ManageApps,
         summary: "Retires a point, or with below=true all below the path; with readings=true their readings are given out no \
                   more. A later reading makes the point anew",
         query: &["below", "readings"],
@@ -139,6 +145,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/packages",
         id: "addPackage",
+        needs: Action::ManageApps,
         summary: "Takes a package",
         body: &[PACKAGE_TYPE],
         answers: &[
@@ -165,6 +172,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/packages/{digest}",
         id: "removePackage",
+        needs: Action::ManageApps,
         summary: "Removes a package that no installation uses",
         handler: || delete(packages::remove),
         ..DELETE
@@ -190,6 +198,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/installations",
         id: "install",
+        needs: Action::ManageApps,
         summary: "Installs one app, or all of a JSON array of at most 1,000 or none of them; the answer to an array \
                   is {\"items\":[…]} in its order",
         query: &["dry-run"],
@@ -225,6 +234,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/installations/{id}",
         id: "uninstall",
+        needs: Action::ManageApps,
         summary: "Uninstalls at once",
         query: &["purge"],
         handler: || delete(installations::uninstall),
@@ -234,6 +244,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: "patch",
         path: "/v1/installations/{id}",
         id: "changeInstallation",
+        needs: Action::ManageApps,
         summary: "Changes what the body names, by a new revision: null takes a value away, and what isn't named stays. \
                   Readings before it run under the revision before, unless `at_cursor` gives them to the new one; 409 \
                   where it isn't the one after `revision`, 412 where If-Match names no present one",
@@ -253,6 +264,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/installations/{id}/pause",
         id: "pause",
+        needs: Action::Operate,
         summary: "Pauses at once: a running invocation has no effect",
         gives: Some(shapes::one::<Installation>),
         handler: || post(installations::pause),
@@ -261,6 +273,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/installations/{id}/resume",
         id: "resume",
+        needs: Action::Operate,
         summary: "Resumes; {\"backlog\":\"keep\"} or \"drop\", the latter only if it is paused or quarantined",
         may_be_bare: true,
         takes: Some(shapes::one::<Resume>),
@@ -271,6 +284,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/installations/{id}/reset",
         id: "reset",
+        needs: Action::ManageApps,
         summary: "Starts it over at once, with nothing in its state: `from` now, beginning or an RFC 3339 time. What it makes of \
                   readings that it has dealt with before is not published again. The state before is kept for a week",
         query: &["from", "dry-run"],
@@ -287,6 +301,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/installations/{id}/replay",
         id: "replay",
+        needs: Action::Operate,
         summary: "Runs its recorded invocations again, on state of their own, and compares digests of what they do; nothing of \
                   it is written. {\"from\":N,\"to\":N} compares these ordinals only. One at a time: 503. It may take long; a caller that closes its half of the connection \
                   ends it",
@@ -299,6 +314,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/installations/{id}/capsule",
         id: "makeCapsule",
+        needs: Action::ManageApps,
         summary: "Its last invocations with all that they depend on but the package, to be run again on any machine; all before \
                   them run again for that. One at a time: 503. It may take long; a caller that closes its half of the connection ends \
                   it",
@@ -340,6 +356,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: "put",
         path: "/v1/installations/{id}/state/{key}",
         id: "setStateEntry",
+        needs: Action::ManageApps,
         summary: "Sets a key of its state while it is paused or quarantined: {\"json\":…}, {\"text\":\"…\"} or {\"base64\":\"…\"}",
         takes: Some(shapes::one::<StateValue>),
         gives: Some(shapes::one::<StateEntry>),
@@ -349,6 +366,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/installations/{id}/state/{key}",
         id: "deleteStateEntry",
+        needs: Action::ManageApps,
         summary: "Deletes a key of its state while it is paused or quarantined",
         handler: || delete(state::delete),
         ..DELETE
@@ -395,6 +413,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/installations/{id}/dead-letters/{number}",
         id: "deleteDeadLetter",
+        needs: Action::Operate,
         summary: "Deletes a dead letter",
         handler: || delete(installations::delete_dead_letter),
         ..DELETE
@@ -402,6 +421,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/installations/{id}/dead-letters/{number}/requeue",
         id: "requeueDeadLetter",
+        needs: Action::Operate,
         summary: "Runs a dead letter again",
         answers: &[Success {
             status: 202,
@@ -425,6 +445,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/installations/{id}/intents/{intent}/confirm",
         id: "confirmIntent",
+        needs: Action::Operate,
         summary: "Confirms a set-point of an installation in the mode advise: it is sent, if it still may be",
         may_be_bare: true,
         answers: EMPTY,
@@ -434,6 +455,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/installations/{id}/intents/{intent}/dismiss",
         id: "dismissIntent",
+        needs: Action::Operate,
         summary: "Dismisses a set-point of an installation in the mode advise",
         may_be_bare: true,
         answers: EMPTY,
@@ -451,6 +473,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/halt",
         id: "halt",
+        needs: Action::Operate,
         summary: "Turns the kill switch on, for the site or for an installation: {\"installation\":\"charging\"}. No set-point is sent \
                   from then on, also after a restart, and no safe value",
         takes: Some(shapes::one::<HaltRequest>),
@@ -462,6 +485,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/release",
         id: "release",
+        needs: Action::Operate,
         summary: "Turns the kill switch off, for the site or for an installation. Safe values that were held back are sent",
         takes: Some(shapes::one::<HaltRequest>),
         gives: Some(shapes::one::<Halt>),
@@ -493,6 +517,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/alarms/{id}/ack",
         id: "acknowledgeAlarm",
+        needs: Action::Operate,
         summary: "Acknowledges an alarm; {\"by\":…, \"comment\":…} as wanted",
         may_be_bare: true,
         takes: Some(shapes::one::<NoteRequest>),
@@ -503,6 +528,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/alarms/{id}/shelve",
         id: "shelveAlarm",
+        needs: Action::Operate,
         summary: "Shelves an alarm, for 30 days at most: {\"for\":\"8 h\"} or {\"until\":\"2026-07-01T06:00:00Z\"}, with \
                   `by` and `comment` as wanted",
         takes: Some(shapes::one::<ShelveRequest>),
@@ -513,6 +539,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/alarms/{id}/unshelve",
         id: "unshelveAlarm",
+        needs: Action::Operate,
         summary: "Ends the shelving of an alarm",
         may_be_bare: true,
         takes: Some(shapes::one::<NoteRequest>),
@@ -523,6 +550,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/alarms/{id}/comment",
         id: "commentOnAlarm",
+        needs: Action::Operate,
         summary: "Adds a comment to an episode of an alarm: {\"comment\":…, \"by\":…}",
         takes: Some(shapes::one::<NoteRequest>),
         gives: Some(shapes::one::<Alarm>),
@@ -583,6 +611,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/connectors/{name}/stop",
         id: "stopConnector",
+        needs: Action::Operate,
         summary: "Stops a connector, also one of the configuration file; it stays so until it is started",
         gives: Some(shapes::one::<ConnectorStatus>),
         handler: || post(connectors::stop),
@@ -591,6 +620,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/connectors/{name}/start",
         id: "startConnector",
+        needs: Action::Operate,
         summary: "Starts a connector that was stopped",
         gives: Some(shapes::one::<ConnectorStatus>),
         handler: || post(connectors::start),
@@ -644,6 +674,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/catalogs/{name}/refresh",
         id: "refreshCatalog",
+        needs: Action::ManageApps,
         summary: "Looks at a catalog again. An index that is older, altered or not signed as its root asks is refused, and the one before stays",
         gives: Some(shapes::one::<CatalogInfo>),
         may_be_bare: true,
@@ -670,6 +701,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/apps/{id}/fetch",
         id: "fetchApp",
+        needs: Action::ManageApps,
         summary: "Gets a package from a catalog, checks and keeps it, as one that was sent",
         answers: &[
             Success { status: 200, when: "It was known", types: &[JSON_TYPE] },
@@ -700,6 +732,51 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..POST
     },
     Operation {
+        path: "/v1/me",
+        id: "showIdentity",
+        summary: "Who sends this request, by its token; all null for programs of this machine that need none",
+        needs: Action::Identify,
+        gives: Some(shapes::one::<Identity>),
+        handler: || get(access::identity),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/tokens",
+        id: "listTokens",
+        summary: "Tokens of people and machines, without the tokens",
+        needs: Action::Administer,
+        query: &["after", "limit"],
+        gives: Some(shapes::page::<TokenInfo>),
+        handler: || get(access::list),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/tokens",
+        id: "addToken",
+        summary: "Makes a token: {\"name\":\"anna\",\"role\":\"operator\",\"for\":\"90 d\"}. The answer has it, and nothing else ever does",
+        answers: &[Success { status: 201, when: "It is made", types: &[JSON_TYPE] }],
+        takes: Some(shapes::one::<TokenRequest>),
+        gives: Some(shapes::one::<NewToken>),
+        handler: || post(access::add),
+        ..POST
+    },
+    Operation {
+        path: "/v1/tokens/{name}",
+        id: "showToken",
+        summary: "One token, without the token",
+        needs: Action::Administer,
+        gives: Some(shapes::one::<TokenInfo>),
+        handler: || get(access::show),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/tokens/{name}",
+        id: "removeToken",
+        summary: "Takes a token back: it is worth nothing at once, also to those who listen with it",
+        handler: || delete(access::remove),
+        ..DELETE
+    },
+    Operation {
         path: "/v1/reload",
         id: "reload",
         summary: "Reads the configuration again and takes what has changed, all of it or nothing",
@@ -711,6 +788,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/backup",
         id: "backUp",
+        needs: Action::Administer,
         summary: "A backup as of now, as it is written; its last part says that it is whole. `pace`: bytes a second at most",
         query: &["pace"],
         answers: &[Success { status: 200, when: "It is on its way", types: &[BACKUP_TYPE] }],
@@ -756,6 +834,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/healthz",
         id: "showHealth",
+        needs: Action::Probe,
         summary: "Whether the process is alive, and its version",
         gives: Some(shapes::one::<Health>),
         handler: || get(system::health),
@@ -764,6 +843,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/readyz",
         id: "showReadiness",
+        needs: Action::Probe,
         summary: "Whether the server is ready",
         answers: &[
             Success { status: 200, when: "It does", types: &[JSON_TYPE] },

@@ -23,7 +23,7 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new(api: Api) -> Self {
-        let routes = router::routes()
+        let routes = router::routes(&api)
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
             .with_state(api.clone());

@@ -23,6 +23,7 @@ use super::push::request_key;
 use super::readings::{Form, parse};
 use super::routes::OPERATIONS;
 use super::{ARROW_TYPE, Api, JSON_TYPE, Shares, Site, answers};
+use crate::access::{Holder, TokenHash, TokenName};
 use crate::telemetry::Metrics;
 use ironloom_types::clock::{Source, Timestamp};
 use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, PointNumber, PointPath, Sequence};
@@ -37,6 +38,8 @@ pub(super) struct Fake {
     /// Inputs that new points are matched with, where sources are slowed; and the threads that looked.
     pub(super) inputs: AtomicUsize,
     pub(super) looked: Arc<Mutex<Vec<ThreadId>>>,
+    /// Whoever has a token.
+    pub(super) holders: Mutex<Vec<(TokenHash, Arc<Holder>)>>,
 }
 
 fn later<'a, T: Send + 'a>(answer: Answer<T>) -> Later<'a, T> {
@@ -307,6 +310,22 @@ impl Facade for Fake {
     fn refresh_catalog(&self, name: String) -> Later<'_, CatalogInfo> {
         later(Err(Problem::not_found(name)))
     }
+    fn holder(&self, hash: &TokenHash) -> Option<Arc<Holder>> {
+        let holders = self.holders.lock();
+        holders.iter().find(|(known, _)| known == hash).map(|(_, holder)| Arc::clone(holder))
+    }
+    fn tokens(&self, _: &PageQuery) -> Page<TokenInfo> {
+        none()
+    }
+    fn token(&self, name: &TokenName) -> Answer<TokenInfo> {
+        Err(Problem::not_found(name.to_string()))
+    }
+    fn add_token(&self, request: TokenRequest, by: Box<str>) -> Later<'_, NewToken> {
+        later(Err(Problem::refused("token", format!("{} by {by}", request.name))))
+    }
+    fn remove_token(&self, name: TokenName) -> Later<'_, ()> {
+        later(Err(Problem::not_found(name.to_string())))
+    }
     fn remove_catalog(&self, name: String) -> Later<'_, ()> {
         later(Err(Problem::not_found(name)))
     }
@@ -359,8 +378,16 @@ impl Facade for Fake {
 }
 
 fn api() -> (Arc<Fake>, Api) {
+    api_with(false)
+}
+
+pub(super) fn api_with(tokens_required: bool) -> (Arc<Fake>, Api) {
     let fake = Arc::new(Fake::default());
-    let guard = Guard { listen: "127.0.0.1:7420".parse().unwrap(), hosts: vec!["loom.example".to_owned()] };
+    let guard = Guard {
+        listen: "127.0.0.1:7420".parse().unwrap(),
+        hosts: vec!["loom.example".to_owned()],
+        tokens_required,
+    };
     let node = Arc::clone(&fake) as Arc<dyn Facade>;
     (fake, Api::new(node, guard, Metrics::default()))
 }
@@ -370,11 +397,11 @@ fn node() -> (Arc<Fake>, Site) {
     (fake, Site::new(api))
 }
 
-fn request(method: &str, path: &str) -> axum::http::request::Builder {
+pub(super) fn request(method: &str, path: &str) -> axum::http::request::Builder {
     Request::builder().method(method).uri(path).header(header::HOST, "localhost:7420")
 }
 
-async fn send(site: &Site, request: Request<Body>) -> (Response<()>, Vec<u8>) {
+pub(super) async fn send(site: &Site, request: Request<Body>) -> (Response<()>, Vec<u8>) {
     let (parts, body) = site.clone().answer(request).await.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec();
     if parts.status.is_client_error() {
@@ -765,7 +792,7 @@ async fn only_programs_on_this_machine_are_served() {
 
 #[tokio::test]
 async fn an_address_is_the_same_over_either_kind_of_socket() {
-    let guard = Guard { listen: "[::]:7420".parse().unwrap(), hosts: Vec::new() };
+    let guard = Guard { listen: "[::]:7420".parse().unwrap(), hosts: Vec::new(), tokens_required: false };
     let site = Site::new(Api::new(Arc::new(Fake::default()), guard, Metrics::default()));
     let with = |host: &str, arrived: &str| {
         let request = Request::builder().uri("/healthz").header(header::HOST, host);
@@ -1196,7 +1223,7 @@ pub(super) const BODIES: usize = 128 << 20;
 pub(super) async fn serve_node(fake: Arc<Fake>, bounds: Bounds, bodies: usize) -> Served {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = listener.local_addr().unwrap();
-    let guard = Guard { listen, hosts: Vec::new() };
+    let guard = Guard { listen, hosts: Vec::new(), tokens_required: false };
     let mut api = Api::new(fake, guard, Metrics::default());
     let shares = Shares { readings: Memory::new(bodies), ..Shares::default() };
     Arc::get_mut(&mut api.0).unwrap().memory = shares;

@@ -5,7 +5,7 @@ mod history;
 use clap::{Args, Subcommand};
 
 use self::history::History;
-use super::client::{Client, segment};
+use super::client::segment;
 use super::failure::Outcome;
 use super::{Global, PageArgs, output};
 use crate::api::JSON_TYPE;
@@ -144,7 +144,7 @@ fn change(
     done: &str,
     request: &impl serde::Serialize,
 ) -> Outcome {
-    let client = Client::new(&global.url);
+    let client = global.client()?;
     let body = serde_json::to_vec(request).map_err(anyhow::Error::from)?;
     output::each(ids, |id| {
         let path = format!("/v1/alarms/{}/{deed}", segment(id));

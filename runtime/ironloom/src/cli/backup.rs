@@ -10,7 +10,6 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::client::Client;
 use super::failure::{Failure, Outcome};
 use super::status::size;
 use super::r#try::Interrupted;
@@ -61,7 +60,7 @@ impl Backup {
         let query = [("pace", self.pace.map(|pace| pace.to_string()))];
         let bar = progress::unbounded("writing");
         let mut to = Counted { to: &mut file, bar: &bar, bytes: 0 };
-        Client::new(&global.url).download("/v1/backup", &query, &mut to)?;
+        global.client()?.download("/v1/backup", &query, &mut to)?;
         let bytes = to.bytes;
         bar.finish_and_clear();
         file.sync_all()?;

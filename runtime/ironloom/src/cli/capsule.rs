@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 
-use super::client::{Client, segment};
+use super::client::segment;
 use super::failure::{Failure, Outcome};
 use super::r#try::{Interrupted, failure};
 use super::{Global, output};
@@ -76,7 +76,7 @@ impl Capsule {
     fn take(&self, global: &Global, id: &str) -> Outcome {
         let file = self.output.clone().unwrap_or_else(|| PathBuf::from(format!("{id}.capsule.tar")));
         output::check_new(&file)?;
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         if output::is_watched() {
             output::note(
                 "running its invocations again to find what was before the last ones: this may take a while",

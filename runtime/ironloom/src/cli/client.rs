@@ -4,10 +4,13 @@ use std::io::{ErrorKind, Read as _};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use ureq::http::Response;
-use ureq::{Agent, Body, RequestBuilder, Timeout};
+use ureq::http::header::AUTHORIZATION;
+use ureq::http::{HeaderValue, Request, Response};
+use ureq::middleware::MiddlewareNext;
+use ureq::{Agent, Body, RequestBuilder, SendBody, Timeout};
 
 use super::failure::Failure;
+use crate::access::Token;
 use crate::api::facade::Problem;
 use crate::api::problem::PROBLEM_JSON;
 
@@ -19,6 +22,8 @@ const MAX_ANSWER: u64 = 1 << 30;
 pub(super) struct Client {
     agent: Agent,
     url: String,
+    /// The header of each request.
+    authorization: Option<HeaderValue>,
 }
 
 /// An answer that isn't an error.
@@ -51,20 +56,37 @@ pub(super) fn flag(name: &'static str, is: bool) -> (&'static str, Option<String
 }
 
 /// Makes connections within a time, and has each request end within another.
-fn agent(connect: Duration, whole: Option<Duration>) -> Agent {
-    let config = Agent::config_builder().http_status_as_error(false).proxy(None).max_redirects(0);
+fn agent(connect: Duration, whole: Option<Duration>, authorization: Option<HeaderValue>) -> Agent {
+    let mut config = Agent::config_builder().http_status_as_error(false).proxy(None).max_redirects(0);
+    if let Some(authorization) = authorization {
+        config = config.middleware(move |mut request: Request<SendBody<'_>>, next: MiddlewareNext<'_>| {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+            next.handle(request)
+        });
+    }
     config.timeout_connect(Some(connect)).timeout_global(whole).build().new_agent()
 }
 
 impl Client {
     /// Doesn't connect yet.
     pub(super) fn new(url: &str) -> Self {
-        Self { agent: agent(Duration::from_secs(5), None), url: url.trim_end_matches('/').to_owned() }
+        Self::showing(url, None)
+    }
+
+    /// The same, with a token to show.
+    pub(super) fn with_token(url: &str, token: &Token) -> Self {
+        // A token has no byte that a header can't have.
+        Self::showing(url, HeaderValue::try_from(format!("Bearer {}", token.reveal())).ok())
+    }
+
+    fn showing(url: &str, authorization: Option<HeaderValue>) -> Self {
+        let agent = agent(Duration::from_secs(5), None, authorization.clone());
+        Self { agent, url: url.trim_end_matches('/').to_owned(), authorization }
     }
 
     /// The same, with a limit for each request as a whole.
     pub(super) fn within(self, time: Duration) -> Self {
-        Self { agent: agent(time, Some(time)), ..self }
+        Self { agent: agent(time, Some(time), self.authorization.clone()), ..self }
     }
 
     pub(super) fn get(&self, path: &str, query: Query<'_>) -> Result<Answer, Failure> {

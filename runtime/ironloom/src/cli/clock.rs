@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::client::{Client, flag};
+use super::client::flag;
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::JSON_TYPE;
@@ -31,7 +31,7 @@ enum What {
 
 impl Clock {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         let Some(What::Set { now, dry_run }) = self.what else {
             let answer = client.get("/v1/clock", &[])?;
             return output::one(global, &answer, |clock: ClockStatus| show(&clock));

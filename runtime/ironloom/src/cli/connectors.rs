@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use self::change::{Add, Remove, Set, Start, Stop};
 use self::test::Test;
-use super::client::{Client, segment};
+use super::client::segment;
 use super::failure::Outcome;
 use super::listing::{List, Listing};
 use super::{Global, output};
@@ -62,7 +62,7 @@ impl Connectors {
             None | Some(What::List) => list(global),
             Some(What::Show { name }) => {
                 let path = format!("/v1/connectors/{}", segment(&name));
-                let answer = Client::new(&global.url).get(&path, &[])?;
+                let answer = global.client()?.get(&path, &[])?;
                 output::one(global, &answer, |status: ConnectorStatus| text(&status))
             }
             Some(What::DeadLetters { name, listing }) => {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::client::{Client, segment};
+use super::client::segment;
 use super::failure::{Failure, Outcome};
 use super::listing::{List, Listing};
 use super::{Global, output};
@@ -42,7 +42,7 @@ struct Chosen {
 
 impl DeadLetters {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         match self.what {
             What::List { id, listing } => {
                 if listing.is_since() {

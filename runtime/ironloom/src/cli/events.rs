@@ -6,7 +6,6 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::client::Client;
 use super::failure::Outcome;
 use super::{Global, follow, output};
 use ironloom_types::text::clean;
@@ -27,7 +26,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 impl Events {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         let query = [("kinds", self.kinds), ("installation", self.installation)];
         let (mut last, mut was_there) = (None, false);
         loop {

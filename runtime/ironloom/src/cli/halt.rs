@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::client::Client;
 use super::failure::{Failure, Outcome};
 use super::install::misuse;
 use super::{Global, output};
@@ -62,7 +61,7 @@ impl Whose {
         let body = serde_json::to_vec(&HaltRequest { installation: installation.clone() });
         let body = body.map_err(anyhow::Error::from)?;
         let path = if on { "/v1/halt" } else { "/v1/release" };
-        let answer = Client::new(&global.url).within(PATIENCE).post(path, &[], JSON_TYPE, &body);
+        let answer = global.client()?.within(PATIENCE).post(path, &[], JSON_TYPE, &body);
         let answer = answer.inspect_err(|_| {
             let command = if on { "halt" } else { "release" };
             output::note(&format!(

@@ -73,7 +73,7 @@ pub(super) struct Install {
 impl Install {
     /// Runs it. What can be checked here is, before the package is sent and compiled.
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         let (file, mut origin) = match &self.with {
             Some(path) => read(path)?,
             None => (File::One(Box::default()), Origin::default()),

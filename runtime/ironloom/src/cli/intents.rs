@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::client::{Client, segment};
+use super::client::segment;
 use super::failure::Outcome;
 use super::{Global, PageArgs, output};
 use crate::api::JSON_TYPE;
@@ -29,7 +29,7 @@ impl Intents {
         if !self.confirm.is_empty() || !self.dismiss.is_empty() {
             let confirm = self.confirm.into_iter().map(|intent| (intent, "confirm", "confirmed"));
             let dismiss = self.dismiss.into_iter().map(|intent| (intent, "dismiss", "dismissed"));
-            let client = Client::new(&global.url);
+            let client = global.client()?;
             return output::each(confirm.chain(dismiss).collect(), |(intent, deed, done)| {
                 let path = format!("{of_id}/{}/{deed}", segment(intent));
                 client.post(&path, &[], JSON_TYPE, b"{}")?;

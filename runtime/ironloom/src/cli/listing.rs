@@ -130,7 +130,7 @@ impl Listing {
     ) -> Outcome {
         let oldest = self.since.map(|span| ago(global, span)).transpose()?;
         let mut left = self.last.unwrap_or(u64::MAX);
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         let (mut after, mut printed, mut items) = (None, Printed::default(), Vec::new());
         loop {
             let limit = usize::try_from(left).unwrap_or(PAGE).min(PAGE);
@@ -168,7 +168,7 @@ impl Listing {
                 })?
             }
         };
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         let (mut first, mut after) = (Vec::new(), None);
         while first.len() < before {
             let page = fetch(&client, list, "newest", after, (before - first.len()).min(PAGE))?;
@@ -208,7 +208,7 @@ impl Listing {
 
 /// A time so long ago by the site's clock: it may be that of a feed, and this machine's may be another one.
 pub(super) fn ago(global: &Global, Span(span): Span) -> Result<Timestamp, Failure> {
-    let clock: ClockStatus = Client::new(&global.url).get("/v1/clock", &[])?.read()?;
+    let clock: ClockStatus = global.client()?.get("/v1/clock", &[])?.read()?;
     let now = match clock.source {
         Source::Host => clock.machine.max(clock.journal),
         Source::Feed => clock.journal,
@@ -225,7 +225,7 @@ fn newest_text(
     mut left: u64,
     show: impl Fn(&str) -> Outcome,
 ) -> Outcome {
-    let client = Client::new(&global.url);
+    let client = global.client()?;
     let (mut after, mut is_first) = (None, true);
     loop {
         let limit = usize::try_from(left).unwrap_or(MOST).min(MOST);
@@ -269,7 +269,7 @@ pub(super) fn each_text(
     (mut after, all): (Option<String>, bool),
     show: impl Fn(&str) -> Outcome,
 ) -> Outcome {
-    let client = Client::new(&global.url);
+    let client = global.client()?;
     let mut is_first = true;
     loop {
         let mut query = query.to_vec();
@@ -297,7 +297,7 @@ pub(super) fn all_pages<T: DeserializeOwned, const N: usize>(
     header: &[&str; N],
     row: impl Fn(T) -> [String; N],
 ) -> Outcome {
-    let (client, mut printed) = (Client::new(&global.url), Printed::default());
+    let (client, mut printed) = (global.client()?, Printed::default());
     loop {
         let mut query = query.to_vec();
         query.push(("after", after));
@@ -315,7 +315,7 @@ fn all<T: DeserializeOwned + Serialize, const N: usize>(
     list: &List<'_, T, N>,
     mut after: Option<String>,
 ) -> Outcome {
-    let (client, mut printed) = (Client::new(&global.url), Printed::default());
+    let (client, mut printed) = (global.client()?, Printed::default());
     loop {
         let page = fetch(&client, list, "oldest", after, PAGE)?;
         print(global, list, page.items, &mut printed)?;

@@ -2,7 +2,6 @@
 
 use clap::Args;
 
-use super::client::Client;
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::JSON_TYPE;
@@ -18,7 +17,7 @@ pub(super) struct LogLevel {
 
 impl LogLevel {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         let answer = match self.level {
             None => client.get("/v1/log-level", &[])?,
             Some(level) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::client::{Client, segment};
+use super::client::segment;
 use super::failure::Outcome;
 use super::{Global, follow, output};
 use crate::api::facade::{KeptLine, LogPage};
@@ -42,7 +42,7 @@ const EVERY: Duration = Duration::from_millis(500);
 
 impl Logs {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         let path = format!("/v1/installations/{}/logs", segment(&self.id));
         let oldest = self.since.map(|Span(span)| Timestamp(host_time().0.saturating_sub(span)));
         let is_whole = self.all || self.since.is_some();

@@ -54,6 +54,7 @@ mod test;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod token;
 mod top;
 mod r#try;
 mod uninstall;
@@ -61,13 +62,17 @@ mod upgrade;
 mod usage;
 mod verify;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::client::Client;
 use self::failure::{Failure, Outcome};
+use crate::access::Token;
 use crate::api::host::Start;
 use ironloom_sandbox::{SUBCOMMAND, compile_worker};
+use ironloom_storage::small_files;
 
 /// Runs third-party industrial apps, compiled to WebAssembly components, beside the machines
 #[derive(Debug, Parser)]
@@ -95,6 +100,28 @@ pub(crate) struct Global {
     /// Print the API's JSON instead of a table
     #[arg(long, global = true)]
     pub json: bool,
+    /// A file with the token to show the server, in its first line. IRONLOOM_TOKEN has the token itself
+    #[arg(long, global = true, env = "IRONLOOM_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// The longest file of a token.
+const MAX_TOKEN_FILE: u64 = 4 << 10;
+
+impl Global {
+    /// Speaks to the server, with the token that was given. It isn't an argument, since everybody on a machine sees these.
+    fn client(&self) -> Result<Client, Failure> {
+        let (text, from) = match &self.token_file {
+            Some(file) => (small_files::read_text(file, MAX_TOKEN_FILE)?, file.display().to_string()),
+            None => match std::env::var("IRONLOOM_TOKEN") {
+                Ok(token) => (token, "IRONLOOM_TOKEN".to_owned()),
+                Err(_) => return Ok(Client::new(&self.url)),
+            },
+        };
+        let first = text.lines().next().unwrap_or_default().trim();
+        let token = first.parse::<Token>().map_err(|error| Failure::Misuse(format!("{from}: {error}")))?;
+        Ok(Client::with_token(&self.url, &token))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -196,6 +223,8 @@ enum Command {
     /// List connectors and their status, show one or what it has set aside, or try one without a server
     #[command(visible_alias = "connector")]
     Connectors(connectors::Connectors),
+    /// Make tokens for people and machines, list them, take some back, or show whose the present one is
+    Token(token::Tokens),
     /// Show the site's clock, or leave a wrong future behind
     Clock(clock::Clock),
     /// Print completions for a shell
@@ -280,6 +309,7 @@ impl Command {
             Self::Connectors(command) => command.run(global),
             Self::Usage(command) => command.run(global),
             Self::Top(command) => command.run(global),
+            Self::Token(command) => command.run(global),
             Self::Clock(command) => command.run(global),
             Self::Status(command) => command.run(global),
             Self::Reload(command) => command.run(global),

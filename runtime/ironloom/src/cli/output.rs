@@ -7,7 +7,7 @@ use comfy_table::{ColumnConstraint, Table, Width, presets};
 use serde::de::DeserializeOwned;
 
 use super::Global;
-use super::client::{Answer, Client};
+use super::client::Answer;
 use super::failure::{Failure, Outcome};
 use crate::api::facade::{Page, ReadingItem};
 use ironloom_types::ids::Digest;
@@ -151,7 +151,7 @@ pub(super) fn list_from<T: DeserializeOwned, R: IntoIterator<Item = String>>(
     row: impl Fn(T) -> R,
     shown: impl Fn(&str) -> String,
 ) -> Outcome {
-    let answer = Client::new(&global.url).get(path, query)?;
+    let answer = global.client()?.get(path, query)?;
     if global.json {
         return json(&answer);
     }

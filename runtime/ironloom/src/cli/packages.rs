@@ -46,16 +46,15 @@ impl Packages {
     pub(super) fn run(self, global: &Global) -> Outcome {
         match self.what {
             Some(What::Add { file }) => {
-                let answer = send(&Client::new(&global.url), &file)?;
+                let answer = send(&global.client()?, &file)?;
                 return output::one(global, &answer, |package: PackageInfo| described::text(&package, &[]));
             }
             Some(What::Show { digest }) => {
-                let answer =
-                    Client::new(&global.url).get(&format!("/v1/packages/{}", segment(&digest)), &[])?;
+                let answer = global.client()?.get(&format!("/v1/packages/{}", segment(&digest)), &[])?;
                 return output::one(global, &answer, |package: PackageInfo| described::text(&package, &[]));
             }
             Some(What::Delete { digest }) => {
-                Client::new(&global.url).delete(&format!("/v1/packages/{}", segment(&digest)), &[])?;
+                global.client()?.delete(&format!("/v1/packages/{}", segment(&digest)), &[])?;
                 return output::done(global, &format!("{digest} is deleted"));
             }
             None => {}

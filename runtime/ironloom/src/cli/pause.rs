@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::client::{Client, segment};
+use super::client::segment;
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::JSON_TYPE;
@@ -17,7 +17,7 @@ pub(super) struct Pause {
 impl Pause {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/pause", segment(&self.id));
-        let answer = Client::new(&global.url).post(&path, &[], JSON_TYPE, b"{}")?;
+        let answer = global.client()?.post(&path, &[], JSON_TYPE, b"{}")?;
         if global.json {
             output::json(&answer)
         } else {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::client::{Client, segment};
+use super::client::segment;
 use super::failure::Outcome;
 use super::{Global, PageArgs, output};
 use crate::api::JSON_TYPE;
@@ -86,7 +86,7 @@ fn path_of(point: &str) -> String {
 
 impl Points {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         match self.what {
             None => self.list.run(global),
             Some(What::List(list)) => list.run(global),

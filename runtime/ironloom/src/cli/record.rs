@@ -64,7 +64,7 @@ enum Line<'a> {
 impl Record {
     pub(super) fn run(self, global: &Global) -> Outcome {
         output::check_new(&self.output)?;
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         let installation: Installation =
             client.get(&format!("/v1/installations/{}", segment(&self.id)), &[])?.read()?;
         let package: PackageInfo = client

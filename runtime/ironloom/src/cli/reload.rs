@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::client::{Client, flag};
+use super::client::flag;
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::JSON_TYPE;
@@ -20,7 +20,7 @@ pub(super) struct Reload {
 impl Reload {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let query = [flag("dry-run", self.dry_run)];
-        let answer = Client::new(&global.url).post("/v1/reload", &query, JSON_TYPE, b"{}")?;
+        let answer = global.client()?.post("/v1/reload", &query, JSON_TYPE, b"{}")?;
         output::one(global, &answer, |reloaded: Reloaded| text(&reloaded))
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::Args;
 
-use super::client::{Client, segment};
+use super::client::segment;
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::JSON_TYPE;
@@ -37,7 +37,7 @@ impl Replay {
         if output::is_watched() {
             output::note("running its invocations again: this may take as long as they took, and more");
         }
-        let answer = Client::new(&global.url).post(&path, &[], JSON_TYPE, body.as_bytes())?;
+        let answer = global.client()?.post(&path, &[], JSON_TYPE, body.as_bytes())?;
         output::one(global, &answer, |replay: Answer| text(&replay))?;
         let replay: Answer = answer.read()?;
         match replay.difference {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::client::{Client, flag, segment};
+use super::client::{flag, segment};
 use super::failure::Outcome;
 use super::{Global, install, output};
 use crate::api::JSON_TYPE;
@@ -29,7 +29,7 @@ impl Reset {
             self.from.parse().map_err(|error| install::misuse(format!("--from: {error}")))?;
         let path = format!("/v1/installations/{}/reset", segment(&self.id));
         let query = [("from", Some(from.to_string())), flag("dry-run", self.dry_run)];
-        let answer = Client::new(&global.url).post(&path, &query, JSON_TYPE, b"{}")?;
+        let answer = global.client()?.post(&path, &query, JSON_TYPE, b"{}")?;
         output::one(global, &answer, |reset: Answered| text(&reset, self.dry_run))
     }
 }

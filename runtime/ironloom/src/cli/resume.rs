@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::client::{Client, segment};
+use super::client::segment;
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::JSON_TYPE;
@@ -33,7 +33,7 @@ impl Resume {
             Backlog::Keep => b"{\"backlog\":\"keep\"}",
             Backlog::Drop => b"{\"backlog\":\"drop\"}",
         };
-        let answer = Client::new(&global.url).post(&path, &[], JSON_TYPE, body)?;
+        let answer = global.client()?.post(&path, &[], JSON_TYPE, body)?;
         if global.json {
             return output::json(&answer);
         }

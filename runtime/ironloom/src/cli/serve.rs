@@ -19,10 +19,10 @@ use super::failure::{Failure, Line, Outcome};
 use super::output;
 use crate::api::facade::{Facade, Reloaded};
 use crate::api::guard::Guard;
-use crate::api::host::{NodeOptions, Start, StartError};
+use crate::api::host::{AdminToken, NodeOptions, Start, StartError};
 use crate::api::{Api, Site, server};
 use crate::aside::aside;
-use crate::config::{Config, Source, SourceError};
+use crate::config::{Config, Server, Source, SourceError};
 use crate::telemetry::{LogFilter, Telemetry, start_logging};
 use ironloom_sandbox::Compiled;
 use ironloom_types::clock;
@@ -39,12 +39,15 @@ pub(super) struct Serve {
     /// The address of the API, overriding the configuration; port 0 picks a free port
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
-    /// Listen on an address that isn't loopback, although there are no credentials yet
+    /// Listen on an address that isn't loopback, although tokens and readings cross the network in clear
     #[arg(long)]
     insecure_bind: bool,
     /// Let packages be installed that nobody has signed, as `[policy] unsigned` does
     #[arg(long)]
     allow_unsigned: bool,
+    /// Make the token of a platform-admin anew, in the place of one that was lost
+    #[arg(long)]
+    new_admin_token: bool,
     /// Print a configuration with every key and its default, and exit
     #[arg(long)]
     print_default_config: bool,
@@ -109,9 +112,8 @@ impl Serve {
         if let Some(problem) = self.address_problem(config) {
             return Err(Failure::Misuse(problem));
         }
-        let listen = config.server.listen;
-        if !listen.ip().is_loopback() {
-            tracing::warn!("listens on {listen} without credentials: anyone who reaches it can do anything");
+        for warning in warnings(config) {
+            tracing::warn!("{warning}");
         }
         Ok(())
     }
@@ -124,24 +126,20 @@ impl Serve {
         }
         if !self.insecure_bind {
             return Some(format!(
-                "{listen} isn't loopback, and the server has no credentials yet: anyone who reaches it can do \
-                 anything. Listen on 127.0.0.1, or pass --insecure-bind"
+                "{listen} isn't loopback, and the server speaks no TLS yet: tokens and readings would cross the \
+                 network in clear. Listen on 127.0.0.1 behind a proxy, or pass --insecure-bind"
             ));
         }
         let feed = config.site.clock == clock::Source::Feed;
         feed.then(|| format!("[site] clock = \"feed\" needs a loopback address, not {listen}"))
     }
 
-    fn options(
-        &self,
-        config: Config,
-        source: Source,
-        listen: SocketAddr,
-        telemetry: Arc<Telemetry>,
-    ) -> NodeOptions {
-        let (data, exposed) = (self.data.clone(), !listen.ip().is_loopback());
+    fn options(&self, config: Config, source: Source, telemetry: Arc<Telemetry>) -> NodeOptions {
+        let data = self.data.clone();
+        let warnings = warnings(&config);
+        let admin_token = if self.new_admin_token { AdminToken::Anew } else { AdminToken::Missing };
         let (throwaway, by_steps, compiled) = (false, false, Compiled::Rewritten);
-        NodeOptions { config, data, exposed, throwaway, by_steps, compiled, telemetry, source }
+        NodeOptions { config, data, warnings, admin_token, throwaway, by_steps, compiled, telemetry, source }
     }
 
     async fn serve(&self, config: Config, source: Source, log: LogFilter, start: Start) -> Outcome {
@@ -152,10 +150,10 @@ impl Serve {
         let listener =
             TcpListener::bind(listen).await.with_context(|| format!("can't listen on {listen}"))?;
         let listen = listener.local_addr()?;
-        let hosts = config.server.hosts.clone();
+        let guard = guard(&config.server, listen);
         let telemetry = Telemetry::new(log);
         let metrics = telemetry.metrics.clone();
-        let options = self.options(config, source, listen, telemetry);
+        let options = self.options(config, source, telemetry);
         notify::opening();
         // The node reads the log and may wait for the disk; it is within the runtime, not on it.
         let started = tokio::select! {
@@ -172,7 +170,7 @@ impl Serve {
             StartError::Storage(reason) => Failure::Storage(reason),
         })?;
         let (stop, stopping) = watch::channel(false);
-        let api = Api::new(Arc::clone(&node).facade(), Guard { listen, hosts }, metrics);
+        let api = Api::new(Arc::clone(&node).facade(), guard, metrics);
         let server = tokio::spawn(server::serve(listener, Site::new(api), stopping));
         match output::print(&format!("listening on http://{listen}\n")) {
             // Nobody reads it; the server runs all the same.
@@ -214,6 +212,25 @@ impl Serve {
             }
         }
     }
+}
+
+fn guard(server: &Server, listen: SocketAddr) -> Guard {
+    Guard { listen, hosts: server.hosts.clone(), tokens_required: server.tokens.requires(listen) }
+}
+
+/// Things to be told for as long as the server runs.
+fn warnings(config: &Config) -> Vec<String> {
+    let listen = config.server.listen;
+    if listen.ip().is_loopback() {
+        return Vec::new();
+    }
+    let mut warnings = vec![format!(
+        "it listens on {listen}, which isn't loopback: tokens and readings cross the network in clear"
+    )];
+    if !config.server.tokens.requires(listen) {
+        warnings.push("[server] tokens = \"optional\": whoever reaches it may do everything".to_owned());
+    }
+    warnings
 }
 
 /// After log or store have failed, whoever waited for them has been told: the server stops once these answers are out.

@@ -69,7 +69,7 @@ pub(super) struct To<'p>(pub Option<&'p str>);
 impl Change {
     /// Changes an installation; `to` where it is to have another package.
     pub(super) fn run(&self, global: &Global, id: &str, to: Option<To<'_>>) -> Outcome {
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         let (asked, mut origin) = match &self.with {
             None => (Asked::default(), Origin::default()),
             Some(path) => match read(path)? {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 
-use super::client::{Client, segment};
+use super::client::segment;
 use super::failure::Outcome;
 use super::{Global, install, output, status};
 use crate::api::facade::{
@@ -25,8 +25,7 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let answer =
-            Client::new(&global.url).get(&format!("/v1/installations/{}", segment(&self.id)), &[])?;
+        let answer = global.client()?.get(&format!("/v1/installations/{}", segment(&self.id)), &[])?;
         if self.install_file {
             return output::print(&install::file::write(&answer.read()?));
         }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::client::{Client, segment};
+use super::client::segment;
 use super::failure::{Failure, Outcome};
 use super::{Global, PageArgs, output};
 use crate::api::JSON_TYPE;
@@ -117,7 +117,7 @@ impl State {
             (Some(What::Get(key)), _) => key.get(global),
             (Some(What::Set(set)), _) => set.run(global),
             (Some(What::Delete { id, keys }), _) => {
-                let client = Client::new(&global.url);
+                let client = global.client()?;
                 output::each(keys, |key| {
                     client.delete(&path(&id, key), &[])?;
                     output::done(global, &format!("{} is deleted", key::shown(key)))
@@ -152,7 +152,7 @@ impl List {
 
 impl Key {
     fn get(self, global: &Global) -> Outcome {
-        let answer = Client::new(&global.url).get(&path(&self.id, &self.key), &[])?;
+        let answer = global.client()?.get(&path(&self.id, &self.key), &[])?;
         if global.json {
             return output::json(&answer);
         }
@@ -166,7 +166,7 @@ impl Set {
     fn run(self, global: &Global) -> Outcome {
         let Key { id, key } = &self.key;
         let body = self.value.body()?;
-        let answer = Client::new(&global.url).put(&path(id, key), JSON_TYPE, body.as_bytes())?;
+        let answer = global.client()?.put(&path(id, key), JSON_TYPE, body.as_bytes())?;
         if global.json {
             return output::json(&answer);
         }

@@ -2,7 +2,6 @@
 
 use clap::Args;
 
-use super::client::Client;
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::facade;
@@ -15,7 +14,7 @@ pub(super) struct Status {}
 
 impl Status {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let answer = Client::new(&global.url).get("/v1/status", &[])?;
+        let answer = global.client()?.get("/v1/status", &[])?;
         output::one(global, &answer, |status: facade::Status| text(&status))?;
         let status: facade::Status = answer.read()?;
         if status.readiness.ready { Ok(()) } else { Err(anyhow::anyhow!("the server isn't ready").into()) }

@@ -41,7 +41,7 @@ pub(super) struct Top {
 
 impl Top {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         let answer = fetch(&client, self.sort, MOST)?;
         if global.json || !std::io::stdout().is_terminal() {
             return output::one(global, &answer, |usage: Usage| {

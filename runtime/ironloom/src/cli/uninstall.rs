@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::client::{Client, flag, segment};
+use super::client::{flag, segment};
 use super::failure::Outcome;
 use super::{Global, output};
 
@@ -19,7 +19,7 @@ pub(super) struct Uninstall {
 impl Uninstall {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}", segment(&self.id));
-        Client::new(&global.url).delete(&path, &[flag("purge", self.purge)])?;
+        global.client()?.delete(&path, &[flag("purge", self.purge)])?;
         output::done(global, &format!("{} is removed", self.id))
     }
 }

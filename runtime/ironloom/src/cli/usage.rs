@@ -34,7 +34,7 @@ pub(super) const COLUMNS: [(&str, UsageKey, char); 9] = [
 
 impl Usage {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let answer = fetch(&Client::new(&global.url), self.sort, self.limit)?;
+        let answer = fetch(&global.client()?, self.sort, self.limit)?;
         output::one(global, &answer, |usage: Answer| text(&usage))
     }
 }

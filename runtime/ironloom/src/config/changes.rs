@@ -101,9 +101,10 @@ pub(crate) fn changes(from: &Config, to: &Config) -> Vec<Change> {
 }
 
 fn of_server(found: &mut Compared, [from, to]: [&Server; 2]) {
-    let Server { listen, hosts, log } = from;
+    let Server { listen, hosts, tokens, log } = from;
     found.key("server.listen", [listen, &to.listen], Live::No, text);
     found.key("server.hosts", [hosts, &to.hosts], Live::No, |all| listed(all));
+    found.key("server.tokens", [tokens, &to.tokens], Live::No, |rule| rule.name().to_owned());
     found.key("server.log", [log, &to.log], Live::Yes, text);
 }
 
@@ -204,7 +205,7 @@ mod tests {
 
     #[test]
     fn every_key_that_differs_is_named_and_no_other() {
-        let others = "[server]\nlisten = \"127.0.0.1:1\"\nhosts = [\"a\"]\nlog = \"debug\"\n[store]\nengine = \"sled\"\n\
+        let others = "[server]\nlisten = \"127.0.0.1:1\"\nhosts = [\"a\"]\ntokens = \"required\"\nlog = \"debug\"\n[store]\nengine = \"sled\"\n\
             reserve = \"1 GiB\"\ncache = \"1 GiB\"\ndirty = \"1 GiB\"\n[log]\ncheckpoint = \"128 MiB\"\nmax = \"2 GiB\"\n\
             segment = \"128 MiB\"\nfold_at_stop = \"1 min\"\n[journal]\nmax_age = \"90 d\"\nmax_bytes = \"1 GiB\"\n[invocations]\nmax_age = \"30 d\"\n\
             [alarms]\nmax_age = \"400 d\"\n[dead_letters]\nmax_age = \"off\"\n[ingest]\nmax_future = \"1 h\"\nmax_lag = \"1 s\"\n[batch]\nmax_readings = 1\n\
@@ -224,6 +225,7 @@ mod tests {
             [
                 "server.listen",
                 "server.hosts",
+                "server.tokens",
                 "store.engine",
                 "store.cache",
                 "store.dirty",

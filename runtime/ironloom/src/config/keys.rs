@@ -23,7 +23,14 @@ const KEYS: &[Key] = &[
         "listen",
         "\"127.0.0.1:7420\"",
         "Address and port of the API. Port 0 picks one. An address that \
-        isn't loopback\nneeds `--insecure-bind` as well: there are no credentials yet.",
+        isn't loopback\nneeds `--insecure-bind` as well: there is no TLS yet.",
+    ),
+    key(
+        "server",
+        "tokens",
+        "\"auto\"",
+        "Who needs a token: \"required\": everybody; \"optional\": nobody, and whoever shows none may do everything;\n\
+        \"auto\": everybody, unless `listen` is loopback.",
     ),
     key(
         "server",

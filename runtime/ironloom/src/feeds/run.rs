@@ -13,7 +13,7 @@ use self::watch::Watch;
 use super::{Event, Feed, FeedError, Header, Step, Summary};
 use crate::api::capsule::{Capsule, Rerun};
 use crate::api::facade::{Facade, InstallRequest, PackageInfo, PageQuery, PartialLimits, Patterns, Problem};
-use crate::api::host::{Host, Left, NodeOptions, Start};
+use crate::api::host::{AdminToken, Host, Left, NodeOptions, Start};
 use crate::aside::aside;
 use crate::config::{Config, Source, Span};
 use crate::telemetry::{LogFilter, Telemetry};
@@ -113,7 +113,8 @@ impl Trial {
         let options = NodeOptions {
             config: config(zone)?,
             data: folder.path().join("data"),
-            exposed: false,
+            warnings: Vec::new(),
+            admin_token: AdminToken::Never,
             throwaway: true,
             by_steps: true,
             compiled,

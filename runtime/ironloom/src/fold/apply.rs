@@ -10,6 +10,7 @@ mod readings;
 mod receipts;
 mod state;
 mod terms;
+mod tokens;
 pub(crate) mod told;
 
 use std::collections::BTreeMap;
@@ -339,6 +340,7 @@ impl Applier {
             AdminRecord::ConnectorRemoved { name } => self.remove_connector(&name),
             AdminRecord::CatalogSet(catalog) => self.set_catalog(*catalog),
             AdminRecord::CatalogRemoved { name } => self.remove_catalog(&name),
+            AdminRecord::Token(change) => self.change_token(change),
         }
     }
 

@@ -39,6 +39,7 @@ pub(crate) mod stored;
 pub(crate) mod streams;
 pub(crate) mod stretches;
 pub(crate) mod submission;
+pub(crate) mod tokens;
 mod unfolded;
 pub(crate) mod waits;
 
@@ -130,6 +131,8 @@ pub(crate) struct Shared {
     pub connectors: RwLock<BTreeMap<Box<str>, ConnectorRecord>>,
     /// The catalogs that people added, by name.
     pub catalogs: RwLock<BTreeMap<Box<str>, CatalogRecord>>,
+    /// The tokens of people and machines.
+    pub tokens: RwLock<tokens::Tokens>,
     /// Whose each app id is that was installed.
     pub owners: RwLock<BTreeMap<AppId, AppOwner>>,
     /// The streams with a key, with their progress.
@@ -251,6 +254,7 @@ impl Shared {
             receipts: RwLock::default(),
             connectors: RwLock::default(),
             catalogs: RwLock::default(),
+            tokens: RwLock::default(),
             owners: RwLock::default(),
             streams: RwLock::new(Streams::new()),
             removed: Mutex::default(),

@@ -8,16 +8,18 @@ use bytes::Bytes;
 
 use super::views::list_timers;
 use super::{Node, found_aside, problems};
+use crate::access::{Holder, TokenHash, TokenName};
 use crate::api::capsule::Capsule;
 use crate::api::facade::{
     Alarm, AlarmDeed, Answer, Applied, Backlog, BackupStream, CatalogInfo, CatalogRequest, ClockStatus,
     ConnectorDeadLetter, ConnectorStatus, ConnectorTable, DeadLetter, DrivenPoint, Ended, EpisodesQuery,
     Facade, FetchRequest, Halt, HaltRequest, IfMatch, IngestRules, InstallRequest, Installation, Installed,
-    IntentDeed, Invocation, KeptState, Later, LogLevel, LogLines, LogPage, Lookup, NumberedQuery, Offer,
-    OfferQuery, OutputsQuery, PackageInfo, Page, PageQuery, PointDetail, PointItem, PointRequest, Push,
-    Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Reloaded, RenamePoint, RenamedPoint, Replay,
-    ReplayRequest, RequestKey, Reset, Resumed, RetirePoints, RetiredPoints, Revised, RevisionRequest,
-    SetTime, Slowed, StartFrom, StateItem, Status, StreamClaim, TimeSet, Timer, Usage, UsageQuery,
+    IntentDeed, Invocation, KeptState, Later, LogLevel, LogLines, LogPage, Lookup, NewToken, NumberedQuery,
+    Offer, OfferQuery, OutputsQuery, PackageInfo, Page, PageQuery, PointDetail, PointItem, PointRequest,
+    Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Reloaded, RenamePoint, RenamedPoint,
+    Replay, ReplayRequest, RequestKey, Reset, Resumed, RetirePoints, RetiredPoints, Revised, RevisionRequest,
+    SetTime, Slowed, StartFrom, StateItem, Status, StreamClaim, TimeSet, Timer, TokenInfo, TokenRequest,
+    Usage, UsageQuery,
 };
 use crate::lanes::Lane;
 use crate::telemetry::events::Events;
@@ -325,6 +327,26 @@ impl Facade for NodeFacade {
         Box::pin(to_its_end(Arc::clone(&self.0).refresh_catalog(name)))
     }
 
+    fn holder(&self, hash: &TokenHash) -> Option<Arc<Holder>> {
+        self.0.holder(hash)
+    }
+
+    fn tokens(&self, page: &PageQuery) -> Page<TokenInfo> {
+        self.0.list_tokens(page)
+    }
+
+    fn token(&self, name: &TokenName) -> Answer<TokenInfo> {
+        self.0.show_token(name)
+    }
+
+    fn add_token(&self, request: TokenRequest, by: Box<str>) -> Later<'_, NewToken> {
+        Box::pin(to_its_end(Arc::clone(&self.0).add_token(request, by)))
+    }
+
+    fn remove_token(&self, name: TokenName) -> Later<'_, ()> {
+        Box::pin(to_its_end(Arc::clone(&self.0).remove_token(name)))
+    }
+
     fn remove_catalog(&self, name: String) -> Later<'_, ()> {
         Box::pin(to_its_end(Arc::clone(&self.0).remove_catalog(name)))
     }
@@ -435,9 +457,7 @@ impl Node {
         notes.extend(self.catalogs.without_index().map(|name| {
             format!("the index of the catalog {name} isn't here: nothing is installed until it is refreshed")
         }));
-        if self.exposed {
-            notes.push("it listens on more than loopback, without credentials".to_owned());
-        }
+        notes.extend(self.warnings.iter().cloned());
         Readiness { ready: reasons.is_empty(), reasons, notes }
     }
 

@@ -1,5 +1,6 @@
 //! The node: wires the parts together, and is the only place that knows them all.
 
+mod access;
 mod alarms;
 mod applied;
 mod backup;
@@ -128,7 +129,7 @@ pub(crate) struct Node {
     /// How the machine's clock was last set.
     clock_step: Arc<clock::LastStep>,
     /// It listens on more than loopback.
-    exposed: bool,
+    warnings: Vec<String>,
     /// The data folder, from the root.
     data: PathBuf,
     /// Held by whoever confirms or dismisses an intent.
@@ -172,6 +173,8 @@ struct Admin {
     saying: tokio::sync::Mutex<()>,
     /// Held for the record of points that are retired or renamed, from their last check on, or of what somebody says of one.
     points: tokio::sync::Mutex<()>,
+    /// Held for the record of a token that is made or taken back.
+    tokens: tokio::sync::Mutex<()>,
 }
 
 impl Default for Admin {
@@ -189,6 +192,7 @@ impl Default for Admin {
             retiring: Semaphore::new(points::MOST_RETIRING),
             saying: tokio::sync::Mutex::default(),
             points: tokio::sync::Mutex::default(),
+            tokens: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -337,6 +341,7 @@ fn told(record: &AdminRecord) -> String {
             let purged = if *purge { " and purged" } else { "" };
             format!("installation {id}, generation {generation}, was uninstalled{purged}")
         }
+        AdminRecord::Token(change) => change.to_string(),
         AdminRecord::Alarm { generation, alarm, .. } => {
             format!("alarm {generation}-{} ({}) was changed by a person", alarm.number, alarm.code)
         }

@@ -68,7 +68,8 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
 
 /// Opens the data folder and starts everything, as [`start`] does, and leaves the process as it is.
 pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> {
-    let NodeOptions { config, data, exposed, throwaway, by_steps, compiled, telemetry, source } = options;
+    let NodeOptions { config, data, warnings, admin_token, throwaway, by_steps, compiled, telemetry, source } =
+        options;
     let folders = Folders::prepare(&data, &config, compiled)?;
     let lanes = Arc::new(Lanes::new(data.join("app-logs")));
     let opened = open_data(&data, throwaway, &config, &telemetry, &lanes)?;
@@ -77,6 +78,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
     let core = Core::start(opened, &config)?;
     units::give(&core.shared.points, &config.points, &core.committer);
     super::outdated::tell(&lanes, &config);
+    super::access::make_first_token(&data, &core.shared, &core.committer, admin_token)?;
     let kill_switch = super::halt::KillSwitch::open(&data, &core.shared);
     let pacing = if by_steps { Pacing::BySteps } else { Pacing::Measured };
     let folder = source.folder().to_owned();
@@ -109,7 +111,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         telemetry,
         shown: Mutex::default(),
         clock_step: Arc::default(),
-        exposed,
+        warnings,
         data: std::path::absolute(&data).unwrap_or_else(|_| data.clone()),
         kill_switch,
         confirming: tokio::sync::Mutex::default(),

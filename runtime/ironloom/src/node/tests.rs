@@ -15,7 +15,7 @@ use super::*;
 use crate::api::facade::{
     AlarmDeed, Answer, Backlog, Ended, Facade as _, NoteRequest, Pushed, SetAside, StartFrom,
 };
-use crate::api::host::{Host as _, NodeOptions};
+use crate::api::host::{AdminToken, Host as _, NodeOptions};
 use crate::records::admin::{NewInstallation, PackageRecord};
 use crate::records::alarm::{AlarmState, testing};
 use crate::records::commit::DeadLetter;
@@ -85,7 +85,8 @@ async fn start(folder: &Path, config: &str) -> Arc<Node> {
     let options = NodeOptions {
         config: Config::read(config).unwrap(),
         data: folder.join("data"),
-        exposed: false,
+        warnings: Vec::new(),
+        admin_token: AdminToken::Never,
         throwaway: false,
         by_steps: false,
         compiled: Default::default(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::alarm::{AlarmRecord, EpisodePlace};
 use super::catalog::CatalogRecord;
 use super::connector::ConnectorRecord;
+use super::token::TokenChange;
 use super::{BodyError, Reader, VARINT, head_len, put_head};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::intent::Asked;
@@ -123,6 +124,8 @@ pub(crate) enum AdminRecord {
     CatalogSet(Box<CatalogRecord>),
     /// Somebody removed a catalog, with what was seen of it.
     CatalogRemoved { name: Box<str> },
+    /// Somebody made a token, or took one back.
+    Token(TokenChange),
 }
 
 /// Unit and description of a point, from a person.

@@ -15,6 +15,7 @@ pub(crate) mod intent;
 pub(crate) mod lane;
 pub(crate) mod owner;
 pub(crate) mod readings;
+pub(crate) mod token;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -23,7 +23,9 @@ use super::commit::{
 };
 use super::connector::ConnectorRecord;
 use super::readings::{Idempotency, ReadingsHead, ReadingsRecord, Receipt};
+use super::token::{TokenChange, TokenRecord};
 use super::{NumberedPoint, admin, commit, readings};
+use crate::access::{Role, TokenHash, TokenName};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::intent::{Asked, IntentPlace};
 use crate::records::lane::{Episodes, LaneMeta, Published, Quarantine, Reached, Skipped, Trouble};
@@ -323,6 +325,17 @@ fn catalog_set(index: Digest) -> AdminRecord {
     }))
 }
 
+fn token_made() -> AdminRecord {
+    AdminRecord::Token(TokenChange::Made(Box::new(TokenRecord {
+        name: TokenName::new("anna").unwrap(),
+        role: Role::Operator,
+        hash: TokenHash::of_bytes([5; 32]),
+        made: Timestamp(1234),
+        made_by: "-local".into(),
+        expires: Some(Timestamp(5678)),
+    })))
+}
+
 /// The public key of the third test of RFC 8032, section 7.1.
 const KEY: &str = "ed25519:_FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU";
 
@@ -479,6 +492,8 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         (AdminRecord::ConnectorRemoved { name: "gate".into() }, CONNECTOR_REMOVED),
         (catalog_set(package), CATALOG_SET),
         (AdminRecord::CatalogRemoved { name: "plant".into() }, CATALOG_REMOVED),
+        (token_made(), TOKEN_MADE),
+        (AdminRecord::Token(TokenChange::Removed(TokenName::new("anna").unwrap())), TOKEN_REMOVED),
         (
             AdminRecord::StateChanged(Box::new(StateChanged {
                 id: pigs(),

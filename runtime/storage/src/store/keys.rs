@@ -134,6 +134,8 @@ kinds! {
     AppOwner = 29, "owner of an app id";
     /// A catalog that people added, by name.
     Catalog = 30, "catalog";
+    /// A token of a person or a machine, by name.
+    Token = 31, "token";
     /// Cursor, counters and more of a generation.
     Lane = 32, "lane of a generation";
     /// An app's state.
@@ -217,6 +219,8 @@ pub enum Item<'a> {
     AppOwner(&'a str),
     /// A catalog that people added, by name.
     Catalog(&'a str),
+    /// A token of a person or a machine, by name.
+    Token(&'a str),
     /// An intent without an outcome, by ordinal and index.
     Intent(Generation, Ordinal, u32),
 }
@@ -251,6 +255,7 @@ impl<'a> Item<'a> {
             Self::Connector(_) => KeyKind::Connector,
             Self::AppOwner(_) => KeyKind::AppOwner,
             Self::Catalog(_) => KeyKind::Catalog,
+            Self::Token(_) => KeyKind::Token,
             Self::Intent(..) => KeyKind::Intent,
         }
     }
@@ -283,6 +288,7 @@ impl<'a> Item<'a> {
             | Self::Connector(name)
             | Self::AppOwner(name)
             | Self::Catalog(name)
+            | Self::Token(name)
             | Self::State(_, name)
             | Self::Timer(_, name) => bytes.extend_from_slice(name.as_bytes()),
             Self::Revision(installation, revision) => {
@@ -351,6 +357,7 @@ impl<'a> Item<'a> {
             KeyKind::Connector => Self::Connector(text(name)?),
             KeyKind::AppOwner => Self::AppOwner(text(name)?),
             KeyKind::Catalog => Self::Catalog(text(name)?),
+            KeyKind::Token => Self::Token(text(name)?),
             KeyKind::Intent => {
                 let (ordinal, index) = name.split_first_chunk::<8>()?;
                 let index = u32::from_be_bytes(index.try_into().ok()?);

@@ -62,7 +62,7 @@ pub(super) enum Known {
 
 impl Known {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         match self {
             Self::Add { source, trust, ids } => {
                 let source = absolute(source)?;

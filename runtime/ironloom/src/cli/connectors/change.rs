@@ -71,7 +71,7 @@ impl Add {
         if table == ConnectorTable::default() {
             return Err(Failure::Misuse("it has no keys: name a file by --file, or KEY=VALUE".to_owned()));
         }
-        put(global, &Client::new(&global.url), &self.name, &table)
+        put(global, &global.client()?, &self.name, &table)
     }
 }
 
@@ -82,7 +82,7 @@ impl Set {
                 "nothing is to be changed: name KEY=VALUE, or --unset KEY".to_owned(),
             ));
         }
-        let client = Client::new(&global.url);
+        let client = global.client()?;
         let now: ConnectorStatus = client.get(&path(&self.name, ""), &[])?.read()?;
         let Some(mut table) = now.table else {
             return Err(Failure::Misuse(format!(
@@ -116,7 +116,7 @@ impl Start {
 
 impl Remove {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        Client::new(&global.url).delete(&path(&self.name, ""), &[])?;
+        global.client()?.delete(&path(&self.name, ""), &[])?;
         output::done(global, &format!("{} is removed", self.name))
     }
 }
@@ -131,7 +131,7 @@ fn put(global: &Global, client: &Client, name: &str, table: &ConnectorTable) -> 
 }
 
 fn post(global: &Global, name: &str, deed: &str, done: &str) -> Outcome {
-    let answer = Client::new(&global.url).post(&path(name, &format!("/{deed}")), &[], JSON_TYPE, b"{}")?;
+    let answer = global.client()?.post(&path(name, &format!("/{deed}")), &[], JSON_TYPE, b"{}")?;
     if global.json { output::json(&answer) } else { output::done(global, &format!("{name} {done}")) }
 }
 

@@ -7,6 +7,7 @@ use crate::records::alarm::AlarmRecord;
 use crate::records::commit::CommitHead;
 use crate::records::installation::Standing;
 use crate::records::lane::Trouble;
+use crate::records::token::TokenChange;
 use crate::telemetry::events::What;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId, PointNumber};
@@ -111,6 +112,13 @@ impl Applier {
             }
             AdminRecord::CatalogRemoved { name } => {
                 events.tell(What::Catalog { catalog: name.to_string(), change: "removed" });
+            }
+            AdminRecord::Token(change) => {
+                let (name, change) = match change {
+                    TokenChange::Made(made) => (&made.name, "made"),
+                    TokenChange::Removed(name) => (name, "removed"),
+                };
+                events.tell(What::Token { token: name.to_string(), change });
             }
             AdminRecord::Alarm { generation, alarm, .. } => {
                 let Some(lane) = self.shared.lanes.of_generation(*generation) else { return };

@@ -24,6 +24,7 @@ use crate::records::connector::ConnectorRecord;
 use crate::records::installation::{Installation, Revision};
 use crate::records::intent::{Asked, Driven};
 use crate::records::owner::AppOwner;
+use crate::records::token::TokenRecord;
 use ironloom_apps::manifest::Manifest;
 use ironloom_storage::store::{Item, Key, KeyKind, Scope, StateCache, Storage};
 use ironloom_types::effects::OneShot;
@@ -124,9 +125,7 @@ impl Loader<'_> {
             shared.alarm_news.load(&news);
             Ok(())
         })?;
-        self.connectors(shared)?;
-        self.owners(shared)?;
-        self.catalogs(shared)?;
+        self.said_by_people(shared)?;
         self.each_decoded(KeyKind::Stream, |key, stream: StoredStream| {
             if let Some((_, Item::Stream(name))) = key.parse() {
                 shared.streams.write().load(name.into(), stream);
@@ -182,6 +181,21 @@ impl Loader<'_> {
     fn connectors(&self, shared: &Shared) -> Result<(), OpenError> {
         self.each_decoded(KeyKind::Connector, |_, connector: ConnectorRecord| {
             shared.connectors.write().insert(connector.name.clone(), connector);
+            Ok(())
+        })
+    }
+
+    /// Connectors, catalogs and tokens that people added, and whose app ids are.
+    fn said_by_people(&self, shared: &Shared) -> Result<(), OpenError> {
+        self.connectors(shared)?;
+        self.owners(shared)?;
+        self.catalogs(shared)?;
+        self.tokens(shared)
+    }
+
+    fn tokens(&self, shared: &Shared) -> Result<(), OpenError> {
+        self.each_decoded(KeyKind::Token, |_, token: TokenRecord| {
+            shared.tokens.write().insert(token);
             Ok(())
         })
     }

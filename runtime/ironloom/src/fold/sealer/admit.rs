@@ -121,6 +121,7 @@ impl Numberer {
             | AdminRecord::ConnectorRemoved { .. }
             | AdminRecord::CatalogSet(_)
             | AdminRecord::CatalogRemoved { .. }
+            | AdminRecord::Token(_)
             | AdminRecord::Dropped { .. } => {}
         }
         Ok(())

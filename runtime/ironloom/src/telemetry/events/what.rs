@@ -70,6 +70,8 @@ pub(crate) enum What {
     Package { package: Digest, change: &'static str },
     /// A catalog was `set`, that is added or found to be another one, or `removed`.
     Catalog { catalog: String, change: &'static str },
+    /// A token was `made`, or `removed`.
+    Token { token: String, change: &'static str },
     /// The machine's clock has `stepped`, is `behind` journal time, or has `caught-up`; or journal time was `set-back`.
     Clock { state: &'static str },
     /// The disk is `low`, so that nothing new is taken, or `ok` again.
@@ -95,13 +97,14 @@ impl What {
             Self::Halt { .. } => "halt",
             Self::Package { .. } => "package",
             Self::Catalog { .. } => "catalog",
+            Self::Token { .. } => "token",
             Self::Clock { .. } => "clock",
             Self::Disk { .. } => "disk",
         }
     }
 
     /// All kinds.
-    pub(crate) const KINDS: [&str; 17] = [
+    pub(crate) const KINDS: [&str; 18] = [
         "installation",
         "state",
         "alarm",
@@ -117,6 +120,7 @@ impl What {
         "halt",
         "package",
         "catalog",
+        "token",
         "clock",
         "disk",
     ];
@@ -139,6 +143,7 @@ impl What {
             | Self::Connector { .. }
             | Self::Package { .. }
             | Self::Catalog { .. }
+            | Self::Token { .. }
             | Self::Clock { .. }
             | Self::Disk { .. } => None,
         }

@@ -20,7 +20,8 @@ impl fmt::Display for Key {
             | Item::Stream(name)
             | Item::Connector(name)
             | Item::AppOwner(name)
-            | Item::Catalog(name) => write!(f, " {name}")?,
+            | Item::Catalog(name)
+            | Item::Token(name) => write!(f, " {name}")?,
             Item::Revision(installation, revision) => {
                 write!(f, " {revision} of installation {installation}")?
             }

@@ -50,6 +50,7 @@ impl Owned {
             KeyKind::Connector => Item::Connector(&self.first),
             KeyKind::AppOwner => Item::AppOwner(&self.first),
             KeyKind::Catalog => Item::Catalog(&self.first),
+            KeyKind::Token => Item::Token(&self.first),
             KeyKind::Intent => Item::Intent(generation, Ordinal(self.number), 7),
         }
     }
@@ -83,6 +84,7 @@ impl Owned {
             | Item::Connector(text)
             | Item::AppOwner(text)
             | Item::Catalog(text)
+            | Item::Token(text)
             | Item::State(_, text)
             | Item::Timer(_, text) => text.to_owned(),
             Item::Revision(text, _) | Item::Alarm(_, text, _) => text.into_owned(),
@@ -235,6 +237,7 @@ fn the_bytes_of_keys_are_these() {
         (Item::Connector("plant"), with(28, 0, b"plant")),
         (Item::AppOwner("com.example.a"), with(29, 0, b"com.example.a")),
         (Item::Catalog("plant"), with(30, 0, b"plant")),
+        (Item::Token("anna"), with(31, 0, b"anna")),
         (Item::Intent(Generation(6), Ordinal(258), 9), with(40, 6, &[0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 9])),
     ];
     for (item, bytes) in golden {

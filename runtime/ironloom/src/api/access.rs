@@ -1,0 +1,142 @@
+//! Who sends a request, whether it may, and the routes of tokens.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse as _, Response};
+
+use super::body::Json;
+use super::facade::{Identity, NewToken, TokenRequest};
+use super::held::Held;
+use super::operation::Operation;
+use super::params::{Params, TokenId};
+use super::problem::Problem;
+use super::{Api, answers};
+use crate::access::{Action, Denied, Principal, Resource, Token, TokenHash, authorize};
+use ironloom_types::ids::TenantId;
+
+/// The interval at which a long answer looks if its caller's token is still worth something.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Says who sends this request and what it came with, for the handler and for answers that take long; or refuses it.
+pub(super) fn admit(api: &Api, operation: &Operation, request: &mut Request) -> Result<(), Problem> {
+    let (principal, hash) = principal(api, request.headers())?;
+    let resource = match operation.needs {
+        Action::Administer | Action::Probe | Action::Identify => Resource::Platform,
+        _ => Resource::Tenant(TenantId::MAIN),
+    };
+    authorize(&principal, operation.needs, resource).map_err(|denied| problem(&principal, denied))?;
+    if let (Some(hash), Some(held)) = (hash, request.extensions_mut().get_mut::<Held>()) {
+        held.depend_on(Authority { api: api.clone(), hash });
+    }
+    request.extensions_mut().insert(principal);
+    Ok(())
+}
+
+/// Whoever the headers show, and by which token.
+fn principal(api: &Api, headers: &HeaderMap) -> Result<(Principal, Option<TokenHash>), Problem> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = given.next() else {
+        let anybody = !api.guard.tokens_required;
+        return Ok((if anybody { Principal::Local } else { Principal::Nobody }, None));
+    };
+    let malformed = |detail: &str| {
+        Problem::unauthenticated(detail.to_owned()).hint("Send `Authorization: Bearer ilm_…`, once.")
+    };
+    if given.next().is_some() {
+        return Err(malformed("the request has more than one Authorization header"));
+    }
+    let text = value.to_str().ok().and_then(|text| text.split_once(' '));
+    let Some((_, token)) = text.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
+        return Err(malformed("the Authorization header has no Bearer token"));
+    };
+    let token: Token = token.trim().parse().map_err(malformed)?;
+    let hash = token.hash();
+    // One answer for all reasons: nobody learns which tokens there were.
+    let Some(holder) = api.node.holder(&hash) else {
+        return Err(Problem::unauthenticated("the token isn't known, or it has expired".to_owned()));
+    };
+    Ok((Principal::Holder(holder), Some(hash)))
+}
+
+fn problem(principal: &Principal, denied: Denied) -> Problem {
+    match denied {
+        Denied::Unauthenticated => Problem::unauthenticated(
+            "this server answers only those who show a token".to_owned(),
+        )
+        .hint("Send `Authorization: Bearer ilm_…`; the commands take it from IRONLOOM_TOKEN or --token-file.")
+        .hint("A platform-admin makes tokens with `ironloom token add`."),
+        Denied::Role(role, action) => {
+            let who = principal.name();
+            let able: Vec<_> = action.roles().map(|role| role.name()).collect();
+            let detail = format!("{who:?} has the role {role}, which may not {}", action.words());
+            Problem::forbidden("role", detail).hint(format!("These may: {}.", able.join(", ")))
+        }
+        Denied::Foreign => Problem::not_found("there is nothing of this name"),
+    }
+}
+
+/// The right by which a long answer goes on.
+#[derive(Clone)]
+pub(super) struct Authority {
+    api: Api,
+    hash: TokenHash,
+}
+
+impl Authority {
+    pub(super) fn holds(&self) -> bool {
+        self.api.node.holder(&self.hash).is_some()
+    }
+
+    /// Ready when the token is worth nothing any more.
+    pub(super) async fn lost(&self) {
+        while self.holds() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// Answers who sends the request.
+pub(super) async fn identity(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+) -> Result<Response, Problem> {
+    let identity = match &principal {
+        Principal::Holder(holder) => {
+            Identity { name: Some(holder.name.clone()), role: Some(holder.role), expires: holder.expires }
+        }
+        _ => Identity::default(),
+    };
+    answers::ok(&api, &identity).await
+}
+
+pub(super) async fn list(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.tokens(&params.page()?)).await
+}
+
+pub(super) async fn add(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+    Json(request): Json<TokenRequest>,
+) -> Result<Response, Problem> {
+    let made: NewToken = api.node.add_token(request, principal.name().into()).await?;
+    let path = format!("/v1/tokens/{}", made.info.name);
+    let mut response = answers::created(&api, &path, &made).await?;
+    // It is the one time that a secret is in an answer.
+    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+pub(super) async fn show(State(api): State<Api>, TokenId(name): TokenId) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.token(&name)?).await
+}
+
+pub(super) async fn remove(State(api): State<Api>, TokenId(name): TokenId) -> Result<Response, Problem> {
+    api.node.remove_token(name).await?;
+    Ok(axum::http::StatusCode::NO_CONTENT.into_response())
+}

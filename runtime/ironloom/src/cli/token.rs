@@ -1,0 +1,111 @@
+//! `ironloom token`: who may do what.
+
+use clap::{Args, Subcommand};
+
+use super::client::segment;
+use super::failure::{Failure, Outcome};
+use super::{Global, PageArgs, output};
+use crate::access::{Role, TokenName};
+use crate::api::JSON_TYPE;
+use crate::api::facade::{Identity, NewToken, TokenInfo, TokenRequest};
+use ironloom_apps::quantity::Span;
+use ironloom_types::clock::Timestamp;
+
+/// Tokens of people and machines. Whoever shows one may do what its role allows: viewer, operator, app-admin,
+/// platform-admin, or source for machines that only push readings.
+#[derive(Args, Debug)]
+pub(super) struct Tokens {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a token, and print it: the one time that it is shown
+    Add {
+        /// Whose or what for it is, such as anna or gateway-3
+        name: TokenName,
+        /// viewer, operator, app-admin, platform-admin or source
+        #[arg(long)]
+        role: Role,
+        /// Worth something for this long, such as "90 d"
+        #[arg(long = "for", value_name = "TIME", conflicts_with = "until")]
+        span: Option<Span>,
+        /// Worth something until then (RFC 3339)
+        #[arg(long, value_name = "TIME")]
+        until: Option<Timestamp>,
+    },
+    /// List the tokens
+    List {
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Take a token back; it is worth nothing at once
+    Remove {
+        /// Its name
+        name: TokenName,
+    },
+    /// Show whose the token is that this command shows the server
+    Show,
+}
+
+impl Tokens {
+    pub(super) fn run(self, global: &Global) -> Outcome {
+        match self.command {
+            Command::Add { name, role, span, until } => {
+                add(global, &TokenRequest { name, role, until, span })
+            }
+            Command::List { page } => {
+                let query = [("after", page.after), ("limit", Some(page.limit.to_string()))];
+                let header = ["name", "role", "expires", "made", "by"];
+                output::list(global, "/v1/tokens", &query, &header, |token: TokenInfo| {
+                    let expires = token.expires.map_or("never".to_owned(), |expires| expires.to_string());
+                    let expires = if token.expired { format!("{expires}, expired") } else { expires };
+                    [
+                        token.name.to_string(),
+                        token.role.to_string(),
+                        expires,
+                        token.made.to_string(),
+                        token.made_by,
+                    ]
+                })
+            }
+            Command::Remove { name } => {
+                global.client()?.delete(&path(&name), &[])?;
+                output::done(global, &format!("the token {name} is worth nothing any more"))
+            }
+            Command::Show => {
+                let answer = global.client()?.get("/v1/me", &[])?;
+                output::one(global, &answer, |identity: Identity| shown(&identity))
+            }
+        }
+    }
+}
+
+fn path(name: &TokenName) -> String {
+    format!("/v1/tokens/{}", segment(name.as_str()))
+}
+
+fn add(global: &Global, request: &TokenRequest) -> Outcome {
+    let body = serde_json::to_vec(request).map_err(|error| Failure::Other(error.into()))?;
+    let answer = global.client()?.post("/v1/tokens", &[], JSON_TYPE, &body)?;
+    if global.json {
+        return output::json(&answer);
+    }
+    let made: NewToken = answer.read()?;
+    output::print(&format!("{}\n", made.token))?;
+    output::note(&format!(
+        "this is the token of {}, shown this once: keep it in a file that nobody else can read, and name that with \
+         --token-file",
+        made.info.name
+    ));
+    Ok(())
+}
+
+fn shown(identity: &Identity) -> String {
+    let (Some(name), Some(role)) = (&identity.name, identity.role) else {
+        return "no token is shown, and none is needed here: everything may be done\n".to_owned();
+    };
+    let until = identity.expires.map_or(String::new(), |expires| format!(", until {expires}"));
+    format!("{name}, with the role {role}{until}\n")
+}

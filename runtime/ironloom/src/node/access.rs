@@ -1,0 +1,193 @@
+//! The tokens of people and machines: made, taken back, and looked up.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Node, problems};
+use crate::access::{Holder, Role, Token, TokenHash, TokenName};
+use crate::api::facade::{Answer, NewToken, Page, PageQuery, Place, Problem, TokenInfo, TokenRequest};
+use crate::api::host::{AdminToken, StartError};
+use crate::fold::Shared;
+use crate::fold::submission::{self, Submission};
+use crate::records::admin::AdminRecord;
+use crate::records::token::{MOST_TOKENS, TokenChange, TokenRecord};
+use ironloom_storage::log::CommitterHandle;
+use ironloom_storage::small_files;
+use ironloom_types::clock::{Timestamp, host_time};
+
+/// The file of the token that the server itself makes.
+const ADMIN_TOKEN: &str = "admin-token";
+/// The name of that token.
+const ADMIN: &str = "admin";
+/// Whoever made it, as its record says.
+const BY_START: &str = "-start";
+
+/// Why a start can't give its admin a token.
+#[derive(Debug, thiserror::Error)]
+enum FirstTokenError {
+    #[error("the system gives no random bytes for a token: {0}")]
+    Random(getrandom::Error),
+    #[error("{0}")]
+    Name(String),
+    #[error("{} can't be written: {error}", path.display())]
+    Write { path: PathBuf, error: std::io::Error },
+}
+
+fn is_over(expires: Option<Timestamp>, now: Timestamp) -> bool {
+    expires.is_some_and(|expires| expires <= now)
+}
+
+fn info(token: &TokenRecord, now: Timestamp) -> TokenInfo {
+    TokenInfo {
+        name: token.name.clone(),
+        role: token.role,
+        made: token.made,
+        made_by: token.made_by.to_string(),
+        expires: token.expires,
+        expired: is_over(token.expires, now),
+    }
+}
+
+/// Makes the token of an admin where there is none that is worth something, or where one is asked for. The file is there
+/// before the record, so that a token that the log knows can be had.
+pub(super) fn make_first_token(
+    data: &Path,
+    shared: &Shared,
+    committer: &CommitterHandle<Submission>,
+    wanted: AdminToken,
+) -> Result<(), StartError> {
+    let now = host_time();
+    let is_there = || {
+        let tokens = shared.tokens.read();
+        tokens.all().any(|token| token.role == Role::PlatformAdmin && !is_over(token.expires, now))
+    };
+    if wanted == AdminToken::Never || (wanted == AdminToken::Missing && is_there()) {
+        return Ok(());
+    }
+    let record = first_token(data, now).map_err(|error| StartError::Storage(error.to_string()))?;
+    // It is durable with the first record that anybody is told of; a start after a crash before makes another one.
+    submission::submit(committer, AdminRecord::Token(TokenChange::Made(Box::new(record))))
+        .map(drop)
+        .map_err(|refusal| StartError::Storage(format!("the token of an admin can't be kept: {refusal:?}")))
+}
+
+fn first_token(data: &Path, now: Timestamp) -> Result<TokenRecord, FirstTokenError> {
+    let name = TokenName::new(ADMIN).map_err(FirstTokenError::Name)?;
+    let token = Token::random().map_err(FirstTokenError::Random)?;
+    let path = data.join(ADMIN_TOKEN);
+    let failed = |error| FirstTokenError::Write { path: path.clone(), error };
+    small_files::write_private(&path, format!("{}\n", token.reveal()).as_bytes()).map_err(failed)?;
+    let shown = std::path::absolute(&path).unwrap_or(path);
+    tracing::info!(file = %shown.display(), "the token of a platform-admin is in a file; keep it or remove it");
+    Ok(TokenRecord {
+        name,
+        role: Role::PlatformAdmin,
+        hash: token.hash(),
+        made: now,
+        made_by: BY_START.into(),
+        expires: None,
+    })
+}
+
+impl Node {
+    /// Whoever has the token of this hash, while it is worth something.
+    pub(super) fn holder(&self, hash: &TokenHash) -> Option<Arc<Holder>> {
+        let holder = self.shared.tokens.read().holder(hash)?;
+        (!is_over(holder.expires, host_time())).then_some(holder)
+    }
+
+    pub(super) fn list_tokens(&self, page: &PageQuery) -> Page<TokenInfo> {
+        let now = host_time();
+        let tokens = self.shared.tokens.read();
+        let is_behind = |token: &&TokenRecord| {
+            page.after.as_ref().is_none_or(|after| token.name.as_str() > after.as_str())
+        };
+        let mut items: Vec<_> =
+            tokens.all().filter(is_behind).take(page.limit + 1).map(|token| info(token, now)).collect();
+        let more = items.len() > page.limit;
+        items.truncate(page.limit);
+        let next = items.last().filter(|_| more).map(|last| last.name.to_string());
+        Page { items, next }
+    }
+
+    pub(super) fn show_token(&self, name: &TokenName) -> Answer<TokenInfo> {
+        let tokens = self.shared.tokens.read();
+        tokens.get(name).map(|token| info(token, host_time())).ok_or_else(|| no_token(name))
+    }
+
+    /// Makes a token.
+    pub(super) async fn add_token(self: Arc<Self>, request: TokenRequest, by: Box<str>) -> Answer<NewToken> {
+        self.check_space()?;
+        let now = host_time();
+        let expires = expiry(&request, now)?;
+        let token = Token::random().map_err(|error| problems::internal(&error))?;
+        let record = TokenRecord {
+            name: request.name,
+            role: request.role,
+            hash: token.hash(),
+            made: now,
+            made_by: by,
+            expires,
+        };
+        let _changing = self.admin.tokens.lock().await;
+        {
+            let tokens = self.shared.tokens.read();
+            if let Some(known) = tokens.get(&record.name) {
+                let what = if is_over(known.expires, now) { ", which has expired" } else { "" };
+                let detail = format!("there is a token {}{what}", record.name);
+                return Err(
+                    Problem::conflict("exists", detail).hint("Take it back first, or choose another name.")
+                );
+            }
+            if tokens.len() >= MOST_TOKENS {
+                let detail = format!("there are {MOST_TOKENS} tokens already, and that is the most");
+                return Err(Problem::refused("token", detail).hint("Take back those that have expired."));
+            }
+        }
+        let info = info(&record, now);
+        self.change(AdminRecord::Token(TokenChange::Made(Box::new(record)))).await?;
+        Ok(NewToken { token: token.reveal().to_owned(), info })
+    }
+
+    /// Takes a token back.
+    pub(super) async fn remove_token(self: Arc<Self>, name: TokenName) -> Answer<()> {
+        let _changing = self.admin.tokens.lock().await;
+        {
+            let now = host_time();
+            let tokens = self.shared.tokens.read();
+            let gone = tokens.get(&name).ok_or_else(|| no_token(&name))?;
+            let is_admin =
+                |token: &TokenRecord| token.role == Role::PlatformAdmin && !is_over(token.expires, now);
+            if is_admin(gone) && tokens.all().filter(|token| is_admin(token)).count() == 1 {
+                let detail =
+                    format!("{name} is the last token of a platform-admin: nobody could make another");
+                return Err(Problem::conflict("in-use", detail).hint("Make another one first."));
+            }
+        }
+        self.change(AdminRecord::Token(TokenChange::Removed(name))).await
+    }
+}
+
+fn no_token(name: &TokenName) -> Problem {
+    Problem::not_found(format!("there is no token {name}"))
+        .hint("`ironloom token list` lists those that there are.")
+}
+
+/// The time after which a token that is asked for is worth nothing.
+fn expiry(request: &TokenRequest, now: Timestamp) -> Answer<Option<Timestamp>> {
+    let wrong = |detail: String, field: &str| Err(Problem::refused("token", detail).at(Place::field(field)));
+    match (request.until, request.span) {
+        (Some(_), Some(_)) => wrong("`until` and `for` both say when it expires; give one".to_owned(), "for"),
+        (Some(until), None) if until <= now => wrong(format!("{until} is over"), "until"),
+        (Some(until), None) => Ok(Some(until)),
+        (None, Some(span)) if span.duration() < Duration::from_secs(1) => {
+            wrong(format!("{span} is no time in which anybody could use it"), "for")
+        }
+        (None, Some(span)) => match now.0.checked_add(span.0) {
+            Some(until) => Ok(Some(Timestamp(until))),
+            None => wrong(format!("{span} is longer than time goes"), "for"),
+        },
+        (None, None) => Ok(None),
+    }
+}

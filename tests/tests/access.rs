@@ -1,0 +1,228 @@
+//! Tokens and roles: who is let in, and what each may do.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use ironloom_tests::http::Client;
+use ironloom_tests::listener::Listener;
+use ironloom_tests::server::{Server, Setup, binary};
+use serde_json::json;
+
+const REQUIRED: &str = "[server]\ntokens = \"required\"\n";
+
+/// The token that the server has made for its admin.
+fn admin_token(setup: &Setup) -> Result<String> {
+    Ok(fs::read_to_string(setup.data().join("admin-token"))?.trim().to_owned())
+}
+
+fn start() -> Result<(Server, Client)> {
+    let server = Setup::new()?.config(REQUIRED).start()?;
+    let admin = server.client().with_token(&admin_token(server.setup())?);
+    Ok((server, admin))
+}
+
+fn add(admin: &Client, name: &str, role: &str) -> Result<String> {
+    let made = admin.post("/v1/tokens", &json!({"name": name, "role": role}))?.json()?;
+    Ok(made["token"].as_str().context("no token")?.to_owned())
+}
+
+/// A command, with this token in the environment where there is one.
+fn command(server: &Server, arguments: &[&str], token: Option<&str>) -> Result<Output> {
+    let mut command = Command::new(binary()?);
+    command.args(arguments).env("IRONLOOM_URL", server.client().url()).stdin(Stdio::null());
+    command.env_remove("IRONLOOM_TOKEN").env_remove("IRONLOOM_TOKEN_FILE");
+    command.envs(token.map(|token| ("IRONLOOM_TOKEN", token)));
+    Ok(command.output()?)
+}
+
+#[test]
+fn the_first_token_is_in_a_file_and_nowhere_else() -> Result<()> {
+    let (server, admin) = start()?;
+    let file = server.setup().data().join("admin-token");
+    assert_eq!(fs::metadata(&file)?.permissions().mode() & 0o777, 0o600);
+    let said = server.setup().said();
+    ensure!(said.contains(&*file.to_string_lossy()), "its path is told: {said}");
+    let token = admin_token(server.setup())?;
+    ensure!(token.starts_with("ilm_") && token.len() == 47, "{token}");
+    assert_eq!(server.client().get("/v1/installations")?.problem(401)?["kind"], "unauthenticated");
+    admin.get("/v1/installations")?.json()?;
+    let me = admin.get("/v1/me")?.json()?;
+    assert_eq!((&me["name"], &me["role"]), (&json!("admin"), &json!("platform-admin")));
+
+    // Killed, so that the log is all that a start has.
+    let server = server.restarted()?;
+    assert_eq!(admin_token(server.setup())?, token, "a start makes no second one");
+    let admin = server.client().with_token(&token);
+    let other = add(&admin, "anna", "viewer")?;
+    let setup = server.setup().clone();
+    ensure!(server.stop()?.success());
+    fs::remove_file(&file)?;
+    for entry in walk(&setup.data())? {
+        let bytes = fs::read(&entry)?;
+        for secret in [&token, &other] {
+            let is_in = bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
+            ensure!(!is_in, "a token is in {}", entry.display());
+        }
+    }
+    for secret in [&token, &other] {
+        ensure!(!setup.said().contains(secret), "a token is in the log");
+    }
+    // Whoever has lost it gets another one in its place.
+    let server = setup.clone().argument("--new-admin-token").start()?;
+    assert_eq!(server.client().with_token(&token).get("/v1/me")?.problem(401)?["kind"], "unauthenticated");
+    server.client().with_token(&admin_token(&setup)?).get("/v1/tokens")?.json()?;
+    Ok(())
+}
+
+fn walk(folder: &std::path::Path) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { found.extend(walk(&path)?) } else { found.push(path) }
+    }
+    Ok(found)
+}
+
+#[test]
+fn each_role_may_what_it_is_for() -> Result<()> {
+    let (server, admin) = start()?;
+    let as_role = |role: &str| -> Result<Client> {
+        Ok(server.client().with_token(&add(&admin, &format!("a-{role}"), role)?))
+    };
+    let gateway = as_role("source")?;
+    gateway.push_one("farm/7/weight", 26.5)?;
+    for path in ["/v1/readings", "/v1/installations", "/v1/tokens", "/metrics", "/openapi.json"] {
+        assert_eq!(gateway.get(path)?.problem(403)?["kind"], "role", "{path}");
+    }
+    assert_eq!(gateway.get("/v1/me")?.json()?["role"], "source");
+    let viewer = as_role("viewer")?;
+    ensure!(viewer.all("/v1/points")?.len() == 1);
+    for (path, body) in [("/v1/halt", json!({})), ("/v1/installations", json!({})), ("/v1/reload", json!({}))]
+    {
+        assert_eq!(viewer.post(path, &body)?.problem(403)?["kind"], "role", "{path}");
+    }
+    let refused = viewer.push(b"{\"point\":\"farm/7/weight\",\"value\":1}", None)?.problem(403)?;
+    assert_eq!(refused["detail"], "\"a-viewer\" has the role viewer, which may not push readings");
+    let operator = as_role("operator")?;
+    operator.post("/v1/halt", &json!({}))?.json()?;
+    operator.post("/v1/release", &json!({}))?.json()?;
+    assert_eq!(operator.delete("/v1/installations/pigs")?.problem(403)?["kind"], "role");
+    let manager = as_role("app-admin")?;
+    manager.delete("/v1/installations/pigs")?.problem(404)?;
+    for path in ["/v1/tokens", "/v1/backup"] {
+        assert_eq!(manager.get(path)?.problem(403)?["kind"], "role", "{path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_token_that_is_taken_back_or_over_is_worth_nothing_at_once() -> Result<()> {
+    let (server, admin) = start()?;
+    let anna = server.client().with_token(&add(&admin, "anna", "viewer")?);
+    let mut listener = Listener::new(&anna, "", None)?;
+    admin.delete("/v1/tokens/anna")?.json()?;
+    assert_eq!(anna.get("/v1/points")?.problem(401)?["kind"], "unauthenticated");
+    listener.wait_for_its_end()?;
+
+    let short = json!({"name": "short", "role": "viewer", "for": "1 s"});
+    let made = admin.post("/v1/tokens", &short)?.json()?;
+    let short = server.client().with_token(made["token"].as_str().context("no token")?);
+    let mut listener = Listener::new(&short, "", None)?;
+    listener.wait_for_its_end()?;
+    assert_eq!(short.get("/v1/points")?.problem(401)?["kind"], "unauthenticated");
+    assert_eq!(admin.get("/v1/tokens/short")?.json()?["expired"], true);
+    let server = server.restarted()?;
+    assert_eq!(
+        server.client().with_token("ilm_").get("/v1/points")?.problem(401)?["kind"],
+        "unauthenticated"
+    );
+    let names: Vec<_> = server
+        .client()
+        .with_token(&admin_token(server.setup())?)
+        .all("/v1/tokens")?
+        .iter()
+        .map(|token| token["name"].clone())
+        .collect();
+    assert_eq!(names, ["admin", "short"]);
+    Ok(())
+}
+
+#[test]
+fn what_is_wrong_with_a_token_is_said() -> Result<()> {
+    let (_server, admin) = start()?;
+    add(&admin, "anna", "viewer")?;
+    let again = admin.post("/v1/tokens", &json!({"name": "anna", "role": "operator"}))?.problem(409)?;
+    assert_eq!(again["kind"], "exists");
+    assert_eq!(admin.delete("/v1/tokens/ben")?.problem(404)?["kind"], "not-found");
+    let last = admin.delete("/v1/tokens/admin")?.problem(409)?;
+    ensure!(
+        last["detail"].as_str().is_some_and(|detail| detail.contains("last token of a platform-admin")),
+        "{last}"
+    );
+    let more = |key: &str, value: &str| json!({"name": "ben", "role": "viewer", key: value});
+    for body in [
+        json!({"name": "Ben", "role": "viewer"}),
+        json!({"name": "ben", "role": "king"}),
+        json!({"name": "ben"}),
+    ] {
+        ensure!([400, 422].contains(&admin.post("/v1/tokens", &body)?.status), "{body}");
+    }
+    for body in [
+        more("until", "2020-01-01T00:00:00Z"),
+        more("for", "0 s"),
+        json!({"name": "ben", "role": "viewer", "for": "1 h", "until": "2100-01-01T00:00:00Z"}),
+    ] {
+        assert_eq!(admin.post("/v1/tokens", &body)?.problem(422)?["kind"], "token", "{body}");
+    }
+    Ok(())
+}
+
+#[test]
+fn commands_show_the_token_that_they_are_given() -> Result<()> {
+    let (server, _) = start()?;
+    let token = admin_token(server.setup())?;
+    let file = server.setup().data().join("admin-token");
+    let file = file.to_string_lossy();
+    let refused = command(&server, &["list"], None)?;
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let said = String::from_utf8(refused.stderr)?;
+    ensure!(said.contains("IRONLOOM_TOKEN or --token-file"), "{said}");
+    let shown = command(&server, &["token", "show", "--token-file", &file], None)?;
+    assert_eq!(String::from_utf8(shown.stdout)?, "admin, with the role platform-admin\n");
+    let made =
+        command(&server, &["token", "add", "anna", "--role", "viewer", "--for", "90 d"], Some(&token))?;
+    let anna = String::from_utf8(made.stdout)?.trim().to_owned();
+    ensure!(String::from_utf8(made.stderr)?.contains("shown this once"));
+    let shown = command(&server, &["token", "show"], Some(&anna))?;
+    ensure!(String::from_utf8(shown.stdout)?.starts_with("anna, with the role viewer, until 20"));
+    let refused = command(&server, &["halt"], Some(&anna))?;
+    ensure!(String::from_utf8(refused.stderr)?.contains("which may not operate the plant"));
+    let listed = command(&server, &["token", "list"], Some(&token))?;
+    let listed = String::from_utf8(listed.stdout)?;
+    ensure!(listed.contains("anna") && !listed.contains(&anna), "{listed}");
+    ensure!(command(&server, &["token", "remove", "anna"], Some(&token))?.status.success());
+    let gone = command(&server, &["list"], Some(&anna))?;
+    ensure!(String::from_utf8(gone.stderr)?.contains("isn't known, or it has expired"));
+    let wrong = command(&server, &["list"], Some("secret"))?;
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    ensure!(!String::from_utf8(wrong.stderr)?.contains("secret"), "what was given isn't shown");
+    Ok(())
+}
+
+#[test]
+fn on_loopback_nobody_needs_a_token_unless_it_is_said_and_a_wrong_one_is_refused() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    server.client().get("/v1/tokens")?.json()?;
+    let me = server.client().get("/v1/me")?.json()?;
+    assert_eq!(me, json!({"name": null, "role": null, "expires": null}));
+    let shown = command(&server, &["token", "show"], None)?;
+    ensure!(String::from_utf8(shown.stdout)?.contains("none is needed here"));
+    let unknown = format!("ilm_{}", "A".repeat(43));
+    assert_eq!(server.client().with_token(&unknown).get("/v1/me")?.problem(401)?["kind"], "unauthenticated");
+    // With a token the role counts here, too.
+    let viewer = server.client().with_token(&add(server.client(), "anna", "viewer")?);
+    assert_eq!(viewer.post("/v1/halt", &json!({}))?.problem(403)?["kind"], "role");
+    Ok(())
+}
