@@ -386,8 +386,11 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::Expired(expired) => told_expired(expired),
         AdminRecord::ConnectorSet(set) => told_connector(set),
         AdminRecord::ConnectorRemoved { name } => format!("connector {name} was removed"),
-        AdminRecord::CatalogSet(set) => format!("catalog {} was found in {}", set.name, set.source),
-        AdminRecord::CatalogRemoved { name } => format!("catalog {name} was removed"),
+        AdminRecord::CatalogSet(set) => match &set.source {
+            Some(source) => format!("catalog {} was found in {source}", set.name),
+            None => format!("catalog {} isn't here, and what was seen of it is kept", set.name),
+        },
+        AdminRecord::CatalogRemoved { name } => format!("what was seen of the catalog {name} is forgotten"),
     }
 }
 
