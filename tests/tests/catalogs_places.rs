@@ -131,7 +131,7 @@ fn a_catalog_is_pushed_into_a_registry_and_read_from_there() -> Result<()> {
     let tag = format!("{place}:other");
     done(&other.folder, &["catalog", "push", "catalog", &tag])?;
     let answer = server.client().post("/v1/catalogs/plant/refresh", &json!({"source": tag}))?;
-    refused(answer, 422, "catalog", "other contents")?;
+    refused(answer, 422, "catalog", "is signed by 0 of the keys")?;
     server.stop()?;
     Ok(())
 }

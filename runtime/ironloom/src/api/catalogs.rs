@@ -44,7 +44,7 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// What was seen of all catalogs, as a file to keep.
+/// The trust file: what was seen of all catalogs.
 pub(super) async fn trust(State(api): State<Api>) -> Result<Response, Problem> {
     answers::ok(&api, &api.node.catalog_trust()).await
 }

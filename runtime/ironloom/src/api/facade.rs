@@ -206,7 +206,7 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn refresh_catalog(&self, name: String, request: RefreshRequest) -> Later<'_, CatalogInfo>;
     /// Removes one; what was seen of it is kept, unless it is to be forgotten.
     fn remove_catalog(&self, name: String, forget: bool) -> Later<'_, ()>;
-    /// What was seen of all catalogs.
+    /// The versions and times below which no catalog is taken again.
     fn catalog_trust(&self) -> CatalogTrust;
     /// Raises what was seen to what a file says.
     fn take_catalog_trust(&self, file: CatalogTrust) -> Later<'_, Page<CatalogSeen>>;

@@ -67,7 +67,7 @@ pub(crate) struct Built {
     pub(crate) needed: u8,
 }
 
-/// What waits for signatures, each with the one before it.
+/// Root and index that wait for signatures, each with the one before it.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) root: Option<Root>,
@@ -212,7 +212,7 @@ impl Folder {
         Ok(Built { index, signers, needed })
     }
 
-    /// What is to be signed.
+    /// Finds what is to be signed.
     pub(crate) fn pending(&self) -> Result<Pending, AuthorError> {
         Ok(Pending {
             root: self.next_root()?.map(|(_, root)| root),

@@ -18,7 +18,7 @@ const MAX_MEMBERS: usize = 100_000;
 #[derive(Debug)]
 pub(crate) struct Bundle {
     file: File,
-    /// Where each begins, and how many bytes it has.
+    /// The place where each begins, and its bytes.
     members: BTreeMap<String, (u64, u64)>,
 }
 

@@ -22,7 +22,7 @@ const WHOLE: Duration = Duration::from_secs(600);
 /// The largest file of certificates.
 const MAX_CERTIFICATES: u64 = 4 << 20;
 
-/// What the host's configuration says of the places that catalogs are read from.
+/// The configuration of the places that catalogs are read from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Access {
     /// Files with certificates of authorities, besides those of the system.

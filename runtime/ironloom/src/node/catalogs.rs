@@ -34,7 +34,7 @@ const MOST_APPS: usize = 100_000;
 /// The catalogs of a node, ready to be looked through.
 pub(super) struct Catalogs {
     all: RwLock<BTreeMap<Box<str>, Arc<Catalog>>>,
-    /// What was seen of those that aren't here.
+    /// The newest that was seen of those that aren't here.
     removed: RwLock<BTreeMap<Box<str>, Floor>>,
     /// Their indexes, as they were signed.
     files: Arc<Files>,
@@ -74,7 +74,7 @@ impl Catalog {
     }
 }
 
-/// What a look has found, ready to be looked through.
+/// A catalog as a look has found it, ready to be looked through.
 struct Kept {
     floor: Floor,
     apps: Searchable,
@@ -367,7 +367,7 @@ impl Node {
         Ok(info(name, &*self.catalogs.one(name)?, self.catalog_clock(), self.catalog_time()))
     }
 
-    /// How places of catalogs are reached, as the configuration says it now.
+    /// The way to places of catalogs, as the configuration says it now.
     fn catalog_access(&self) -> Access {
         self.config.load().catalogs.clone()
     }

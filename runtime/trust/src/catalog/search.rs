@@ -22,7 +22,7 @@ pub struct Searchable {
     blocked: BTreeMap<AppId, Vec<usize>>,
 }
 
-/// What is looked through of an app.
+/// The text of an app that is looked through.
 #[derive(Debug)]
 struct Entry {
     /// In small letters: its id and its name, then all the rest.

@@ -1,4 +1,4 @@
-//! What was seen of all catalogs, as a file: whoever restores a backup takes it back, so that nobody gets what was seen
+//! A file of all that was seen of catalogs: whoever restores a backup takes it back, so that nobody gets what was seen
 //! later for new.
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub struct TrustFile {
     format: String,
     /// The time at which it was written, by the clock of whoever wrote it.
     pub written: Timestamp,
-    /// What was seen of each catalog.
+    /// One for each catalog.
     #[serde(deserialize_with = "strict::objects")]
     pub catalogs: Vec<Floor>,
 }

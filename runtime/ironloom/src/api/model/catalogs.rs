@@ -42,7 +42,7 @@ pub(crate) struct RefreshRequest {
 #[schema(value_type = Object)]
 pub(crate) struct CatalogTrust(pub TrustFile);
 
-/// What was seen of a catalog.
+/// The newest that was seen of a catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct CatalogSeen {
     pub catalog: String,

@@ -20,7 +20,7 @@ const SIGNED_TYPE: &str = ironloom_trust::envelope::MEDIA_TYPE;
 /// That of an icon: the catalog doesn't say what kind of picture it is.
 const ICON_TYPE: &str = "application/octet-stream";
 
-/// What came into a registry.
+/// A catalog that came into a registry.
 #[derive(Debug)]
 pub(crate) struct Pushed {
     pub(crate) catalog: String,

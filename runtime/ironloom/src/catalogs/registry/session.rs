@@ -20,7 +20,7 @@ const MAX_SMALL: u64 = 64 << 10;
 /// The most redirects to a blob: registries keep them in object stores.
 const MAX_REDIRECTS: usize = 3;
 
-/// What a registry gives for a login.
+/// A registry's answer to a login.
 #[derive(Deserialize)]
 struct Token {
     token: Option<String>,
@@ -45,7 +45,7 @@ pub(super) struct Session {
     base: String,
     scheme: &'static str,
     host: String,
-    /// What is to be done, as tokens have it.
+    /// The deeds that a token is to be for.
     scope: String,
     /// `Basic …`, where the host's logins have one for this registry.
     login: Option<String>,

@@ -11,7 +11,8 @@ use super::super::failure::{Failure, Outcome};
 use super::super::{Global, PageArgs, output};
 use crate::api::JSON_TYPE;
 use crate::api::facade::{
-    CatalogInfo, CatalogRequest, CatalogSeen, CatalogTrust, Offer, OfferedVersion, Page, RefreshRequest,
+    CatalogIndex, CatalogInfo, CatalogRequest, CatalogSeen, CatalogTrust, Offer, OfferedVersion, Page,
+    RefreshRequest,
 };
 use ironloom_storage::small_files;
 use ironloom_trust::key::PublicKey;
@@ -115,27 +116,10 @@ impl Known {
             }
             Self::Refresh { name: None, .. } => refresh_all(global, &client),
             Self::Trust(trust) => trust.run(global, &client),
-            Self::List => output::list(
-                global,
-                "/v1/catalogs",
-                &[],
-                &["name", "index", "apps", "expires", "refreshed", "source"],
-                |catalog: CatalogInfo| {
-                    let of_index = |show: fn(&crate::api::facade::CatalogIndex) -> String| {
-                        catalog.index.as_ref().map_or("-".to_owned(), show)
-                    };
-                    let expires = of_index(|index| second(index.expires));
-                    let expired = catalog.index.as_ref().is_some_and(|index| index.expired);
-                    [
-                        catalog.name.clone(),
-                        of_index(|index| index.version.to_string()),
-                        of_index(|index| index.apps.to_string()),
-                        if expired { format!("{expires}, expired") } else { expires },
-                        second(catalog.refreshed),
-                        catalog.source.clone(),
-                    ]
-                },
-            ),
+            Self::List => {
+                let header = ["name", "index", "apps", "expires", "refreshed", "source"];
+                output::list(global, "/v1/catalogs", &[], &header, row)
+            }
             // An id has a dot, and a name has none.
             Self::Show { name } if name.contains('.') => {
                 let answer = client.get(&format!("/v1/apps/{}", segment(&name)), &[])?;
@@ -165,6 +149,21 @@ impl Known {
             }
         }
     }
+}
+
+/// A catalog in the list of all.
+fn row(catalog: CatalogInfo) -> [String; 6] {
+    let of_index = |show: fn(&CatalogIndex) -> String| catalog.index.as_ref().map_or("-".to_owned(), show);
+    let expires = of_index(|index| second(index.expires));
+    let expired = catalog.index.as_ref().is_some_and(|index| index.expired);
+    [
+        catalog.name.clone(),
+        of_index(|index| index.version.to_string()),
+        of_index(|index| index.apps.to_string()),
+        if expired { format!("{expires}, expired") } else { expires },
+        second(catalog.refreshed),
+        catalog.source.clone(),
+    ]
 }
 
 /// A folder is meant from where the command runs.

@@ -1,4 +1,4 @@
-//! What `catalog sign` signs, in words: what is new in a root or an index against the one before.
+//! The words for that which `catalog sign` signs: what is new in a root or an index against the one before.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! How commands that run without a server reach web servers and registries.
+//! Web servers and registries, as commands reach them that run without a server.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What was seen of catalogs, below which nobody gets them again: also of those that were removed, and as a file that
+//! The newest that was seen of catalogs, below which nobody gets them again: also of those that were removed, and as a file that
 //! outlives the restore of a backup.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use ironloom_trust::catalog::rules::time;
 use ironloom_trust::catalog::trust_file::{MAX_SEEN, TrustFile};
 use ironloom_types::clock::{Source as ClockSource, Timestamp, host_time};
 
-/// What was seen of those catalogs that aren't here.
+/// The newest that was seen of those catalogs that aren't here.
 pub(super) fn removed(records: &BTreeMap<Box<str>, CatalogRecord>) -> BTreeMap<Box<str>, Floor> {
     let mut removed = BTreeMap::new();
     for record in records.values().filter(|record| record.source.is_none()) {
@@ -75,7 +75,7 @@ impl Node {
         Ok(())
     }
 
-    /// What was seen of all catalogs.
+    /// The trust file of all catalogs.
     pub(in crate::node) fn catalog_trust(&self) -> CatalogTrust {
         let here = self.catalogs.all().into_iter().map(|catalog| catalog.floor.clone());
         let removed = self.catalogs.removed.read().values().cloned().collect::<Vec<_>>();
