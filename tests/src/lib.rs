@@ -6,6 +6,7 @@ pub mod apps;
 pub mod certificates;
 pub mod chargers;
 pub mod described;
+pub mod docker_registry;
 pub mod driving;
 pub mod greeting;
 pub mod guests;
@@ -25,6 +26,7 @@ pub mod sbom;
 pub mod server;
 pub mod steps;
 pub mod wait;
+pub mod web_files;
 
 pub use http::{Answer, Client};
 pub use server::{Server, Setup};

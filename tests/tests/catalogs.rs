@@ -1,92 +1,15 @@
 //! Catalogs: made, signed, added, and what they keep from being installed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
-use ironloom_tests::http::Answer;
-use ironloom_tests::publishing::{done, install, key, one_state, run};
+use ironloom_tests::publishing::{
+    APP, Maker, done, fetch, install, key, one_state, refresh, refused, run, site,
+};
 use ironloom_tests::server::{Server, Setup};
 use ironloom_tests::wait::wait_until;
 use serde_json::{Value, json};
-
-/// A catalog's maker: a folder with keys, and the catalog in it.
-struct Maker {
-    folder: PathBuf,
-    root: String,
-    index: String,
-    publisher: String,
-}
-
-const APP: &str = "com.example.one-state";
-
-impl Maker {
-    /// Makes keys, a signed root and a signed index with version 0.1.0 of an app.
-    fn new(folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder.join("catalog"))?;
-        let key = |file: &str| key(folder, file);
-        let (root, index, publisher) = (key("root.key")?, key("index.key")?, key("publisher.key")?);
-        let maker = Self { folder: folder.to_owned(), root, index, publisher };
-        maker.plan("")?;
-        maker.add("0.1.0", "publisher.key")?;
-        done(
-            folder,
-            &["catalog", "root", "catalog", "--root-key", &maker.root, "--index-key", &maker.index],
-        )?;
-        maker.publish()?;
-        Ok(maker)
-    }
-
-    fn catalog(&self) -> PathBuf {
-        self.folder.join("catalog")
-    }
-
-    /// Says who may sign what, and whatever `more` says besides.
-    fn plan(&self, more: &str) -> Result<()> {
-        let publisher = &self.publisher;
-        let plan = format!(
-            "name = \"plant\"\n{more}\n[[publishers]]\nname = \"Example\"\nkeys = [\"{publisher}\"]\nprefixes = [\"com.example\"]\n"
-        );
-        Ok(fs::write(self.catalog().join("catalog.toml"), plan)?)
-    }
-
-    /// Packs and signs a version, and puts it into the catalog.
-    fn add(&self, version: &str, key: &str) -> Result<()> {
-        fs::write(self.folder.join("new.app.tar"), one_state(version)?)?;
-        done(&self.folder, &["sign", "new.app.tar", "--key", key])?;
-        done(&self.folder, &["catalog", "build", "catalog", "--add", "new.app.tar"])?;
-        Ok(())
-    }
-
-    /// Builds and signs it as it is.
-    fn publish(&self) -> Result<()> {
-        done(&self.folder, &["catalog", "build", "catalog"])?;
-        self.sign("index.key")?;
-        if self.catalog().join("next-root.json").exists() {
-            self.sign("root.key")?;
-        }
-        Ok(())
-    }
-
-    fn sign(&self, key: &str) -> Result<()> {
-        done(&self.folder, &["catalog", "sign", "catalog", "--key", key]).map(drop)
-    }
-
-    fn add_to(&self, server: &Server) -> Result<Value> {
-        let body = json!({"source": self.catalog(), "trust": [self.root]});
-        server.client().post("/v1/catalogs", &body)?.json()
-    }
-}
-
-/// A server that has the catalog of a maker.
-fn site() -> Result<(Maker, Server)> {
-    let setup = Setup::new()?;
-    let maker = Maker::new(&setup.folder().join("maker"))?;
-    let server = setup.start()?;
-    maker.add_to(&server)?;
-    Ok((maker, server))
-}
 
 /// Waits until `rooms` has taken one reading, pushed now: it goes on.
 fn goes_on(server: &Server) -> Result<()> {
@@ -97,23 +20,6 @@ fn goes_on(server: &Server) -> Result<()> {
 fn catalogs(server: &Server) -> Result<Vec<Value>> {
     let answer = server.client().get("/v1/catalogs")?.json()?;
     Ok(answer["items"].as_array().context("no items")?.clone())
-}
-
-fn refresh(server: &Server) -> Result<Answer> {
-    server.client().post("/v1/catalogs/plant/refresh", &json!({}))
-}
-
-/// Gets a version and gives its digest.
-fn fetch(server: &Server, version: &str) -> Result<String> {
-    let answer = server.client().post(&format!("/v1/apps/{APP}/fetch"), &json!({"version": version}))?;
-    Ok(answer.json()?["digest"].as_str().context("no digest")?.to_owned())
-}
-
-fn refused(answer: Answer, status: u16, kind: &str, said: &str) -> Result<()> {
-    let problem = answer.problem(status)?;
-    ensure!(problem["kind"] == kind, "{problem}");
-    ensure!(problem["detail"].as_str().is_some_and(|text| text.contains(said)), "{said} isn't in {problem}");
-    Ok(())
 }
 
 #[test]
@@ -370,18 +276,7 @@ fn a_catalog_says_whose_an_id_is_and_keys_are_followed_by_others() -> Result<()>
 #[test]
 fn two_catalogs_that_give_an_id_to_others_leave_it_to_the_admin() -> Result<()> {
     let setup = Setup::new()?;
-    let (a, b) = (Maker::new(&setup.folder().join("a"))?, Maker::new(&setup.folder().join("b"))?);
-    fs::write(
-        b.catalog().join("catalog.toml"),
-        fs::read_to_string(b.catalog().join("catalog.toml"))?.replace("plant", "farm"),
-    )?;
-    done(&b.folder, &["catalog", "root", "catalog"])?;
-    // A root has the name of its catalog from the first one on.
-    fs::remove_dir_all(b.catalog().join("root"))?;
-    fs::remove_file(b.catalog().join("next-root.json"))?;
-    fs::remove_file(b.catalog().join("index.json"))?;
-    done(&b.folder, &["catalog", "root", "catalog", "--root-key", &b.root, "--index-key", &b.index])?;
-    b.publish()?;
+    let (a, b) = (Maker::new(&setup.folder().join("a"))?, Maker::named(&setup.folder().join("b"), "farm")?);
     let server = setup.start()?;
     a.add_to(&server)?;
     b.add_to(&server)?;
@@ -485,38 +380,4 @@ fn a_lost_index_lets_nothing_pass() -> Result<()> {
     install(&server, "another", &package)?.json()?;
     server.stop()?;
     Ok(())
-}
-
-#[test]
-fn a_catalog_is_read_from_a_web_server() -> Result<()> {
-    let setup = Setup::new()?;
-    let maker = Maker::new(&setup.folder().join("maker"))?;
-    let mut python = Command::new("python3");
-    python.args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"]).arg(maker.catalog());
-    let Ok(mut web) = python.stdout(Stdio::piped()).stderr(Stdio::null()).spawn() else {
-        ironloom_mutate::missing("python", "a catalog behind a web server", "python3 isn't installed");
-        return Ok(());
-    };
-    let mut served = || -> Result<()> {
-        let mut line = String::new();
-        let out = web.stdout.as_mut().context("no stdout")?;
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line)?;
-        let port =
-            line.split("port ").nth(1).and_then(|rest| rest.split(' ').next()).context(line.clone())?;
-        let server = setup.start()?;
-        let source = format!("http://127.0.0.1:{port}/");
-        let nobody = json!({"source": "http://127.0.0.1:1/", "trust": [maker.root]});
-        refused(server.client().post("/v1/catalogs", &nobody)?, 422, "catalog", "can't be read")?;
-        let wrong = json!({"source": format!("{source}nothing"), "trust": [maker.root]});
-        refused(server.client().post("/v1/catalogs", &wrong)?, 422, "catalog", "has no root/1.json")?;
-        server.client().post("/v1/catalogs", &json!({"source": source, "trust": [maker.root]}))?.json()?;
-        let package = fetch(&server, "0.1.0")?;
-        install(&server, "rooms", &package)?.json()?;
-        server.stop()?;
-        Ok(())
-    };
-    let outcome = served();
-    web.kill()?;
-    web.wait()?;
-    outcome
 }

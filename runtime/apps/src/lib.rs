@@ -24,4 +24,5 @@ pub mod settings;
 mod testing;
 pub mod toml_section;
 pub mod unit;
+pub mod ustar;
 pub mod wiring;

@@ -1,5 +1,6 @@
 //! The host's configuration, `ironloom.toml`.
 
+mod catalogs;
 mod changes;
 mod history;
 pub(crate) mod keys;
@@ -21,6 +22,7 @@ pub(crate) use self::changes::{Change, changes};
 pub(crate) use self::history::History;
 pub(crate) use self::policy::{NotAllowed, Policy};
 pub(crate) use self::source::{MAX_FILE, Source, SourceError};
+use crate::catalogs::web::Access;
 use crate::connectors::{ConnectorConfig, check_name};
 use crate::telemetry::LogLines;
 use ironloom_apps::allowance::LimitKind;
@@ -53,6 +55,8 @@ pub(crate) struct Config {
     pub limits: Limits,
     pub site: Site,
     pub policy: Policy,
+    /// `[catalogs]`.
+    pub catalogs: Access,
     /// `[points."pattern"]`, in the order of the patterns.
     pub points: Vec<PointUnit>,
     pub connectors: BTreeMap<String, ConnectorConfig>,
@@ -212,6 +216,7 @@ impl Config {
         let limits = limits(root.table("limits"));
         let site = site(root.table("site"));
         let policy = policy::read(root.table("policy"));
+        let catalogs = catalogs::read(root.table("catalogs"));
         let points = points(root.table("points"));
         // A wrong zone has been noted: the connectors are read all the same, for their own errors.
         let zone = site.as_ref().map_or(TimeZone::UTC, Site::zone);
@@ -230,6 +235,7 @@ impl Config {
             limits: limits?,
             site: site?,
             policy: policy?,
+            catalogs: catalogs?,
             points,
             connectors,
         })

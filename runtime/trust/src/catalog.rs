@@ -6,13 +6,14 @@ pub mod index;
 pub mod root;
 pub mod rules;
 pub mod search;
+pub mod trust_file;
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use ironloom_types::text::listed;
+use ironloom_types::text::{clean, listed};
 
 /// The name of a catalog: a small letter, then small letters, digits and `-`, up to 63.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -90,7 +91,8 @@ pub enum CatalogError {
 }
 
 fn form(part: &'static str, problem: impl Into<String>) -> CatalogError {
-    CatalogError::Form { part, problem: problem.into() }
+    // Some of it may stand in what was signed: a line feed in there makes no line.
+    CatalogError::Form { part, problem: clean(&problem.into()).into_owned() }
 }
 
 #[cfg(test)]

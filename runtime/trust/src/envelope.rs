@@ -10,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::key::{InvalidKey, PublicKey, SecretKey};
-use ironloom_types::text::listed;
+use crate::strict;
+use ironloom_types::text::{clean, listed};
 
 /// The most signatures of an envelope.
 pub const MAX_SIGNATURES: usize = 16;
@@ -98,6 +99,7 @@ pub enum EnvelopeError {
 struct Json {
     payload_type: String,
     payload: String,
+    #[serde(deserialize_with = "strict::objects")]
     signatures: Vec<JsonSignature>,
 }
 
@@ -129,9 +131,9 @@ impl Envelope {
     /// # Errors
     /// Everything but an envelope of this kind whose signatures fit.
     pub fn read(kind: Kind, json: &[u8]) -> Result<Self, EnvelopeError> {
-        let refuse = |problem: String| EnvelopeError::Form { kind, problem };
+        let refuse = |problem: String| EnvelopeError::Form { kind, problem: clean(&problem).into_owned() };
         check_size(kind, json.len(), kind.max_envelope())?;
-        let read: Json = serde_json::from_slice(json).map_err(|error| refuse(error.to_string()))?;
+        let read: Json = strict::from_slice(json).map_err(|error| refuse(error.to_string()))?;
         if read.payload_type != kind.payload_type() {
             return Err(EnvelopeError::Type { kind, found: read.payload_type.chars().take(200).collect() });
         }

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::envelope::{Envelope, EnvelopeError, Keys, Kind};
 use crate::key::PublicKey;
+use crate::strict;
 use ironloom_types::ids::AppId;
+use ironloom_types::text::clean;
 
 /// That what one key has signed, another one signs from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +47,8 @@ impl Rotation {
         let envelope = Envelope::read(Kind::Rotation, json)?;
         let signers: Vec<PublicKey> = envelope.signers().collect();
         let bytes = envelope.signed_by(&Keys { threshold: 1, keys: signers.iter().copied().collect() })?;
-        let rotation: Self =
-            serde_json::from_slice(bytes).map_err(|error| RotationError::Form(error.to_string()))?;
+        let rotation: Self = strict::from_slice(bytes)
+            .map_err(|error| RotationError::Form(clean(&error.to_string()).into_owned()))?;
         if !signers.contains(&rotation.from) {
             return Err(RotationError::Form(format!(
                 "it speaks for {}, which hasn't signed it",

@@ -1,10 +1,12 @@
-//! Numbers in signed JSON. Structs refuse unknown and repeated keys by themselves; maps do with [`Unique`].
+//! JSON that is signed, in which nothing means two things. Structs refuse unknown and repeated keys by themselves, and
+//! arrays in the place of objects with [`object`] and the like; maps refuse repeated keys with [`Unique`].
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The greatest integer that each reader of JSON takes for the same: 2^53 - 1 (RFC 8259, section 6).
@@ -86,6 +88,54 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueVisitor<V> {
     }
 }
 
+/// A struct that stands as an object. By itself one is read from an array of its fields as well.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
+/// Reads an object from JSON.
+pub(crate) fn from_slice<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice::<Object<T>>(json).map(|object| object.0)
+}
+
+/// Reads a field that is an object.
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|object| object.0)
+}
+
+/// Reads a field that is an object, or `null`.
+pub(crate) fn optional<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Option::<Object<T>>::deserialize(deserializer).map(|object| object.map(|object| object.0))
+}
+
+/// Reads a field that is an array of objects.
+pub(crate) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let all = Vec::<Object<T>>::deserialize(deserializer)?;
+    Ok(all.into_iter().map(|object| object.0).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +145,38 @@ mod tests {
         assert_eq!(serde_json::from_str::<Integer>("9007199254740991").unwrap().get(), MAX_INTEGER);
         for text in ["9007199254740992", "9223372036854775808", "1.0", "-1", "\"1\"", "1e3"] {
             assert!(serde_json::from_str::<Integer>(text).is_err(), "{text}");
+        }
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Inner {
+        a: u8,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Outer {
+        #[serde(deserialize_with = "object")]
+        one: Inner,
+        #[serde(deserialize_with = "objects")]
+        all: Vec<Inner>,
+        #[serde(default, deserialize_with = "optional")]
+        perhaps: Option<Inner>,
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        let read = |json: &str| from_slice::<Outer>(json.as_bytes());
+        let outer = Outer { one: Inner { a: 1 }, all: vec![Inner { a: 2 }], perhaps: None };
+        assert_eq!(read(r#"{"one": {"a": 1}, "all": [{"a": 2}]}"#).unwrap(), outer);
+        assert!(read(r#"{"one": {"a": 1}, "all": [], "perhaps": {"a": 3}}"#).unwrap().perhaps.is_some());
+        for json in [
+            r#"[{"a": 1}, [{"a": 2}], null]"#,
+            r#"{"one": [1], "all": [{"a": 2}]}"#,
+            r#"{"one": {"a": 1}, "all": [[2]]}"#,
+            r#"{"one": {"a": 1}, "all": [], "perhaps": [3]}"#,
+        ] {
+            let error = read(json).unwrap_err().to_string();
+            assert!(error.contains("invalid type: sequence, expected an object"), "{json}: {error}");
         }
     }
 

@@ -28,7 +28,7 @@ const ALONE: &[(&str, &str)] = &[
     ("axum", "runtime/ironloom/src/api/"),
     ("tower", "runtime/ironloom/src/api/"),
     ("ureq", "runtime/ironloom/src/cli/"),
-    ("ureq", "runtime/ironloom/src/catalogs/source.rs"),
+    ("ureq", "runtime/ironloom/src/catalogs/"),
 ];
 
 /// A room with the rooms that it must not import.

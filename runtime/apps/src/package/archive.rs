@@ -1,14 +1,11 @@
 //! The tar of a package: strict ustar, and nothing in it that could mean two things.
-//!
-//! The crate `tar` writes it. It isn't what reads it, since it takes every kind of tar there is
-//! (pax and GNU headers, links, numbers in binary); here one kind is taken, and each field is checked.
 
 use bytes::Bytes;
 
 use super::PackageError;
+use crate::ustar::{self, BLOCK};
 use ironloom_types::ids::Digest;
 
-const BLOCK: usize = 512;
 /// The most members of a package.
 const MAX_MEMBERS: usize = 1024;
 
@@ -40,16 +37,7 @@ pub(super) fn write(contents: &Contents) -> Vec<u8> {
 }
 
 fn write_member(tar: &mut Vec<u8>, name: &str, bytes: &[u8]) {
-    let mut header = tar::Header::new_ustar();
-    header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(bytes.len() as u64);
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_cksum();
-    tar.extend_from_slice(header.as_bytes());
+    tar.extend_from_slice(&ustar::header(name, bytes.len() as u64));
     tar.extend_from_slice(bytes);
     tar.resize(tar.len().next_multiple_of(BLOCK), 0);
 }
@@ -125,7 +113,8 @@ impl Reader<'_> {
         if header.iter().all(|byte| *byte == 0) {
             return self.end().map(|()| None);
         }
-        let (name, size) = check_header(&header).map_err(|problem| self.header_problem(&header, problem))?;
+        let (name, size) =
+            ustar::read_header(&header).map_err(|problem| self.header_problem(&header, problem))?;
         let start = self.at;
         let end = usize::try_from(size).ok().and_then(|size| start.checked_add(size));
         let Some(end) = end.filter(|end| *end <= self.tar.len()) else {
@@ -173,71 +162,5 @@ impl Reader<'_> {
         let name = header[..100].split(|byte| *byte == 0).next().unwrap_or_default();
         let name = String::from_utf8_lossy(name);
         refuse(format!("the header of {name:?} at byte {}", self.at - BLOCK), problem)
-    }
-}
-
-/// Checks all of a header and gives name and size.
-fn check_header(header: &[u8; BLOCK]) -> Result<(String, u64), String> {
-    match &header[257..265] {
-        b"ustar\x0000" => {}
-        b"ustar  \0" => return Err("is in GNU tar's format; write it with --format=ustar".to_owned()),
-        _ => return Err("doesn't have the magic `ustar` and version 00".to_owned()),
-    }
-    let sum: u64 = (header.iter().enumerate())
-        .map(|(at, byte)| if (148..156).contains(&at) { u64::from(b' ') } else { u64::from(*byte) })
-        .sum();
-    if number(&header[148..156], "checksum")? != sum {
-        return Err("has a wrong checksum".to_owned());
-    }
-    match header[156] {
-        b'0' => {}
-        b'1' | b'2' => return Err("is a link; only regular files are accepted".to_owned()),
-        b'5' => return Err("is a folder; only regular files are accepted".to_owned()),
-        b'x' | b'g' => return Err("is a pax header; write it with --format=ustar".to_owned()),
-        other => return Err(format!("is of type {:?}; only regular files are accepted", char::from(other))),
-    }
-    for (field, place, expected) in [
-        ("mode", 100..108, 0o644),
-        ("user id", 108..116, 0),
-        ("group id", 116..124, 0),
-        ("time", 136..148, 0),
-    ] {
-        let found = number(&header[place], field)?;
-        if found != expected {
-            return Err(format!("has the {field} {found:o}, and it must be {expected:o}"));
-        }
-    }
-    // GNU tar writes zeros where others leave the numbers of a device out.
-    for (field, place) in [("device", 329..337), ("device", 337..345)] {
-        let bytes = &header[place];
-        if bytes.iter().any(|byte| *byte != 0) && number(bytes, field)? != 0 {
-            return Err(format!("has a {field}"));
-        }
-    }
-    for (field, place) in
-        [("link target", 157..257), ("user name", 265..297), ("group name", 297..329), ("prefix", 345..512)]
-    {
-        if header[place].iter().any(|byte| *byte != 0) {
-            return Err(format!("has a {field}, and it must be empty"));
-        }
-    }
-    let (name, rest) =
-        header[..100].split_at(header[..100].iter().position(|byte| *byte == 0).unwrap_or(100));
-    if rest.iter().any(|byte| *byte != 0) {
-        return Err("has bytes after its name".to_owned());
-    }
-    let name = std::str::from_utf8(name).map_err(|_| "has a name that is not UTF-8".to_owned())?;
-    Ok((name.to_owned(), number(&header[124..136], "size")?))
-}
-
-/// An octal number: digits, then a space or a zero byte or both.
-fn number(field: &[u8], what: &str) -> Result<u64, String> {
-    let digits = field.iter().take_while(|byte| matches!(byte, b'0'..=b'7')).count();
-    let well_ended =
-        !field[digits..].is_empty() && field[digits..].iter().all(|byte| matches!(byte, b' ' | 0));
-    let text = std::str::from_utf8(&field[..digits]).unwrap_or_default();
-    match u64::from_str_radix(text, 8) {
-        Ok(number) if well_ended => Ok(number),
-        _ => Err(format!("has a {what} that is not an octal number")),
     }
 }

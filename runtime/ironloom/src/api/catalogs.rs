@@ -4,8 +4,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 
-use super::body::{Json, Nothing, Optional};
-use super::facade::{CatalogRequest, FetchRequest, OfferQuery, Page};
+use super::body::{Json, Optional};
+use super::facade::{CatalogRequest, CatalogTrust, FetchRequest, OfferQuery, Page, RefreshRequest};
 use super::params::{App, Name, Params};
 use super::problem::Problem;
 use super::{Api, answers};
@@ -29,14 +29,31 @@ pub(super) async fn add(
 pub(super) async fn refresh(
     State(api): State<Api>,
     Name(name): Name,
-    Optional(Nothing {}): Optional<Nothing>,
+    Optional(request): Optional<RefreshRequest>,
 ) -> Result<Response, Problem> {
-    answers::done(&api, &api.node.refresh_catalog(name).await?).await
+    answers::done(&api, &api.node.refresh_catalog(name, request).await?).await
 }
 
-pub(super) async fn remove(State(api): State<Api>, Name(name): Name) -> Result<Response, Problem> {
-    api.node.remove_catalog(name).await?;
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Name(name): Name,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let forget = params.flag("forget")?;
+    api.node.remove_catalog(name, forget).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The trust file: what was seen of all catalogs.
+pub(super) async fn trust(State(api): State<Api>) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.catalog_trust()).await
+}
+
+pub(super) async fn take_trust(
+    State(api): State<Api>,
+    Json(file): Json<CatalogTrust>,
+) -> Result<Response, Problem> {
+    answers::done(&api, &api.node.take_catalog_trust(file).await?).await
 }
 
 /// Looks through all catalogs.

@@ -213,8 +213,13 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn catalog(&self, name: &str) -> Answer<CatalogInfo>;
     fn add_catalog(&self, request: CatalogRequest) -> Later<'_, CatalogInfo>;
     /// Looks at one again; where nothing of it can be taken, it stays as it is.
-    fn refresh_catalog(&self, name: String) -> Later<'_, CatalogInfo>;
-    fn remove_catalog(&self, name: String) -> Later<'_, ()>;
+    fn refresh_catalog(&self, name: String, request: RefreshRequest) -> Later<'_, CatalogInfo>;
+    /// Removes one; what was seen of it is kept, unless it is to be forgotten.
+    fn remove_catalog(&self, name: String, forget: bool) -> Later<'_, ()>;
+    /// The versions and times below which no catalog is taken again.
+    fn catalog_trust(&self) -> CatalogTrust;
+    /// Raises what was seen to what a file says.
+    fn take_catalog_trust(&self, file: CatalogTrust) -> Later<'_, Page<CatalogSeen>>;
     /// The apps that all catalogs offer.
     fn offers(&self, query: OfferQuery) -> Later<'_, Page<Offer>>;
     /// One app, as each catalog offers it.

@@ -20,7 +20,8 @@ use serde_with::rust::maps_duplicate_key_is_error as once;
 
 pub(crate) use self::alarms::*;
 pub(crate) use self::catalogs::{
-    CatalogIndex, CatalogInfo, CatalogRequest, FetchRequest, Offer, OfferedVersion,
+    CatalogIndex, CatalogInfo, CatalogRequest, CatalogSeen, CatalogTrust, FetchRequest, Offer,
+    OfferedVersion, RefreshRequest,
 };
 pub(crate) use self::connectors::*;
 pub(crate) use self::intents::*;

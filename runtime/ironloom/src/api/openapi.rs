@@ -169,7 +169,7 @@ fn path_schema(name: &str) -> Value {
 fn schema(parameter: &str) -> Value {
     match parameter {
         "limit" => json!({"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100}),
-        "partial" | "dry-run" | "purge" | "below" | "readings" => {
+        "partial" | "dry-run" | "purge" | "forget" | "below" | "readings" => {
             json!({"type": "boolean", "default": false})
         }
         "order" => json!({"type": "string", "enum": ["oldest", "newest"], "default": "oldest"}),
@@ -271,7 +271,16 @@ mod tests {
         let optional: Vec<_> = optional.map(|operation| operation.id).collect();
         assert_eq!(
             optional,
-            ["resume", "replay", "halt", "release", "acknowledgeAlarm", "unshelveAlarm", "fetchApp"]
+            [
+                "resume",
+                "replay",
+                "halt",
+                "release",
+                "acknowledgeAlarm",
+                "unshelveAlarm",
+                "refreshCatalog",
+                "fetchApp"
+            ]
         );
         assert_eq!(document["paths"]["/v1/readings"]["post"]["requestBody"]["required"], true);
         assert_eq!(document["paths"]["/v1/installations/{id}/pause"]["post"].get("requestBody"), None);

@@ -6,12 +6,13 @@ use axum::routing::{delete, get, patch, post, put};
 
 use super::capsule::Capsule;
 use super::facade::{
-    Alarm, AllInstalled, CatalogInfo, CatalogRequest, ClockStatus, ConnectorDeadLetter, ConnectorStatus,
-    ConnectorTable, DeadLetter, DrivenPoint, FetchRequest, Halt, HaltRequest, Health, Identity,
-    InstallRequest, Installation, Installed, Invocation, KeptState, LogLevel, NewToken, NoteRequest, Offer,
-    PackageInfo, PointDetail, PointItem, PointRequest, Readiness, ReadingItem, Reloaded, RenamePoint,
-    RenamedPoint, Replay, ReplayRequest, Reset, Resumed, RetiredPoints, Revised, RevisionRequest,
-    SetLogLevel, SetTime, ShelveRequest, Status, TimeSet, Timer, TokenInfo, TokenRequest, Usage,
+    Alarm, AllInstalled, CatalogInfo, CatalogRequest, CatalogSeen, CatalogTrust, ClockStatus,
+    ConnectorDeadLetter, ConnectorStatus, ConnectorTable, DeadLetter, DrivenPoint, FetchRequest, Halt,
+    HaltRequest, Health, Identity, InstallRequest, Installation, Installed, Invocation, KeptState, LogLevel,
+    NewToken, NoteRequest, Offer, PackageInfo, PointDetail, PointItem, PointRequest, Readiness, ReadingItem,
+    RefreshRequest, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset, Resumed,
+    RetiredPoints, Revised, RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status, TimeSet, Timer,
+    TokenInfo, TokenRequest, Usage,
 };
 use super::installations::Resume;
 use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Parameter, Success};
@@ -649,7 +650,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/catalogs",
         id: "addCatalog",
-        summary: "Adds a catalog: a folder of the server's machine, or what a web server has. Its root must be signed by the keys that are named",
+        summary: "Adds a catalog: a folder of the server's machine, or what a web server or a registry has. Its root must be signed by the keys that are named",
         answers: &[Success { status: 201, when: "It is added", types: &[JSON_TYPE] }],
         takes: Some(shapes::one::<CatalogRequest>),
         gives: Some(shapes::one::<CatalogInfo>),
@@ -667,7 +668,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/catalogs/{name}",
         id: "removeCatalog",
-        summary: "Removes a catalog, with what was seen of it; what was installed from it stays",
+        summary: "Removes a catalog; what was installed from it stays, and so does what was seen of it, unless `forget` is true",
+        query: &["forget"],
         handler: || delete(catalogs::remove),
         ..DELETE
     },
@@ -676,9 +678,27 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "refreshCatalog",
         needs: Action::ManageApps,
         summary: "Looks at a catalog again. An index that is older, altered or not signed as its root asks is refused, and the one before stays",
+        takes: Some(shapes::one::<RefreshRequest>),
         gives: Some(shapes::one::<CatalogInfo>),
         may_be_bare: true,
         handler: || post(catalogs::refresh),
+        ..POST
+    },
+    Operation {
+        path: "/v1/catalog-trust",
+        id: "showCatalogTrust",
+        summary: "What was seen of all catalogs, as a trust file: the versions and times below which none is taken again",
+        gives: Some(shapes::one::<CatalogTrust>),
+        handler: || get(catalogs::trust),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/catalog-trust",
+        id: "takeCatalogTrust",
+        summary: "Raises what was seen of catalogs to what a trust file says, as after the restore of a backup; nothing is lowered",
+        takes: Some(shapes::one::<CatalogTrust>),
+        gives: Some(shapes::page::<CatalogSeen>),
+        handler: || post(catalogs::take_trust),
         ..POST
     },
     Operation {

@@ -25,6 +25,7 @@ use super::routes::OPERATIONS;
 use super::{ARROW_TYPE, Api, JSON_TYPE, Shares, Site, answers};
 use crate::access::{Holder, TokenHash, TokenName};
 use crate::telemetry::Metrics;
+use ironloom_trust::catalog::trust_file::TrustFile;
 use ironloom_types::clock::{Source, Timestamp};
 use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, PointNumber, PointPath, Sequence};
 use ironloom_types::limits::MAX_WAITING_PUSHES;
@@ -307,7 +308,7 @@ impl Facade for Fake {
     fn add_catalog(&self, request: CatalogRequest) -> Later<'_, CatalogInfo> {
         later(Err(Problem::refused("catalog", request.source)))
     }
-    fn refresh_catalog(&self, name: String) -> Later<'_, CatalogInfo> {
+    fn refresh_catalog(&self, name: String, _: RefreshRequest) -> Later<'_, CatalogInfo> {
         later(Err(Problem::not_found(name)))
     }
     fn holder(&self, hash: &TokenHash) -> Option<Arc<Holder>> {
@@ -326,8 +327,14 @@ impl Facade for Fake {
     fn remove_token(&self, name: TokenName) -> Later<'_, ()> {
         later(Err(Problem::not_found(name.to_string())))
     }
-    fn remove_catalog(&self, name: String) -> Later<'_, ()> {
+    fn remove_catalog(&self, name: String, _: bool) -> Later<'_, ()> {
         later(Err(Problem::not_found(name)))
+    }
+    fn catalog_trust(&self) -> CatalogTrust {
+        CatalogTrust(TrustFile::new(Timestamp(1), Vec::new()))
+    }
+    fn take_catalog_trust(&self, file: CatalogTrust) -> Later<'_, Page<CatalogSeen>> {
+        later(Err(Problem::refused("catalog", format!("{} catalogs", file.0.catalogs.len()))))
     }
     fn offers(&self, query: OfferQuery) -> Later<'_, Page<Offer>> {
         later(Err(Problem::refused("catalog", format!("no {:?}", query.words))))

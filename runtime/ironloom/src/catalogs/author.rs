@@ -67,6 +67,15 @@ pub(crate) struct Built {
     pub(crate) needed: u8,
 }
 
+/// Root and index that wait for signatures, each with the one before it.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) root: Option<Root>,
+    pub(crate) root_before: Option<Root>,
+    pub(crate) index: Option<Index>,
+    pub(crate) index_before: Option<Index>,
+}
+
 /// A part of a catalog that a key has signed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Signed {
@@ -157,6 +166,11 @@ impl Folder {
         self.of_file(path, Index::own(&envelope)).map(Some)
     }
 
+    /// The index that enough have signed; `None` where there is none yet.
+    pub(crate) fn signed_index(&self) -> Result<Option<Index>, AuthorError> {
+        self.index_at(INDEX)
+    }
+
     /// The file of the index that people are to sign, or else of the one that they have signed.
     fn newest_index(&self) -> &'static str {
         if self.0.join(NEXT_INDEX).exists() { NEXT_INDEX } else { INDEX }
@@ -196,6 +210,16 @@ impl Folder {
         let needed = keys.as_ref().map_or(0, |keys| keys.threshold);
         let signers = keys.map_or_else(Vec::new, |keys| keys.keys.into_iter().collect());
         Ok(Built { index, signers, needed })
+    }
+
+    /// Finds what is to be signed.
+    pub(crate) fn pending(&self) -> Result<Pending, AuthorError> {
+        Ok(Pending {
+            root: self.next_root()?.map(|(_, root)| root),
+            root_before: self.root()?,
+            index: self.index_at(NEXT_INDEX)?,
+            index_before: self.index_at(INDEX)?,
+        })
     }
 
     /// Signs whatever of the catalog this key may sign: the next root, and the next index. What has enough signatures

@@ -11,7 +11,11 @@
 //! Files of packages, icons and roots never change, so that whoever keeps copies of them may keep them for good.
 
 pub(crate) mod author;
+pub(crate) mod bundle;
+pub(crate) mod look;
+pub(crate) mod registry;
 pub(crate) mod source;
+pub(crate) mod web;
 
 use ironloom_types::ids::Digest;
 

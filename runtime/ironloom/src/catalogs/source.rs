@@ -1,38 +1,52 @@
-//! The place that a catalog is read from: a folder, or a web server. Nothing of it is believed for where it comes from.
+//! The place that a catalog is read from: a folder, a bundle, a web server, or a registry. Nothing of it is believed for
+//! where it comes from.
 
-use std::io::{self, Read as _};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
+use super::bundle::Bundle;
+use super::registry::{Place, Registry};
+use super::web::{self, Access};
 use ironloom_storage::small_files::{self, ReadError};
 
-/// The time to connect to a web server, and to get the head of an answer.
-const ANSWER: Duration = Duration::from_secs(20);
-/// The time for a whole file.
-const WHOLE: Duration = Duration::from_secs(600);
-
-/// A folder or URL.
+/// A path, URL or repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A folder of this machine, by its path from the root.
-    Folder(PathBuf),
+    /// A folder or bundle of this machine, by its path from the root.
+    Local(PathBuf),
     /// A URL without a slash at its end.
     Web(String),
+    Registry(Place),
+}
+
+/// A place that is ready to be read, for one look at it.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    Folder { path: PathBuf, folder: OwnedFd },
+    Bundle { path: PathBuf, bundle: Bundle },
+    Web { url: String, agent: ureq::Agent },
+    Registry { place: Place, registry: Registry },
 }
 
 /// The reason why a part of a catalog can't be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourceError {
     #[error(
-        "{0:?} is no place for a catalog: it is a folder by its path from the root, or a URL that begins with http://"
+        "{0:?} is no place for a catalog: it is a folder or a bundle by its path from the root, a URL that begins with https:// or \
+         http://, or a repository of a registry, as oci://HOST/REPOSITORY"
     )]
     Form(String),
-    #[error("the folder {} can't be opened: {error}", path.display())]
-    Folder { path: PathBuf, error: io::Error },
+    #[error("{} can't be opened: {error}", path.display())]
+    Local { path: PathBuf, error: io::Error },
+    #[error("{} can't be read: {problem}", path.display())]
+    Bundle { path: PathBuf, problem: String },
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A URL, or a place in a registry.
     #[error("{url} can't be read: {problem}")]
     Web { url: String, problem: String },
 }
@@ -41,31 +55,44 @@ impl Source {
     /// Reads what people write.
     ///
     /// # Errors
-    /// A text that names neither.
+    /// A text that names no place.
     pub(crate) fn new(text: &str) -> Result<Self, SourceError> {
         let form = || SourceError::Form(text.chars().take(200).collect());
         if text.len() > 2_000 || text.chars().any(char::is_control) {
             return Err(form());
         }
-        if text.starts_with("http://") {
+        if text.starts_with("http://") || text.starts_with("https://") {
             let uri: ureq::http::Uri = text.parse().map_err(|_| form())?;
             let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
             let has_host = uri.host().is_some_and(|host| !host.is_empty());
             let plain = uri.query().is_none() && has_host && !has_user;
             return if plain { Ok(Self::Web(text.trim_end_matches('/').to_owned())) } else { Err(form()) };
         }
+        if text.starts_with("oci") && text.contains("://") {
+            return Place::new(text).map(Self::Registry).ok_or_else(form);
+        }
         let path = PathBuf::from(text.strip_prefix("file://").unwrap_or(text));
-        if path.is_absolute() { Ok(Self::Folder(path)) } else { Err(form()) }
+        if path.is_absolute() { Ok(Self::Local(path)) } else { Err(form()) }
     }
 
-    /// Reads a file of the catalog of at most so many bytes; `None` where there is none.
+    /// Makes it ready to be read. May wait for a disk.
     ///
     /// # Errors
-    /// A file that is too large or can't be read.
-    pub(crate) fn read(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, SourceError> {
+    /// A path that leads to nothing of a catalog; certificates or logins that can't be read.
+    pub(crate) fn open(&self, access: &Access) -> Result<Opened, SourceError> {
         match self {
-            Self::Folder(folder) => read_beneath(folder, path, most),
-            Self::Web(url) => fetch(&format!("{url}/{path}"), most),
+            Self::Local(path) => open_local(path),
+            Self::Web(url) => {
+                let agent = web::agent(access, url.starts_with("https:"));
+                let agent = agent.map_err(|problem| SourceError::Web { url: url.clone(), problem })?;
+                Ok(Opened::Web { url: url.clone(), agent })
+            }
+            Self::Registry(place) => {
+                let opened = Registry::open(place, access);
+                let registry =
+                    opened.map_err(|problem| SourceError::Web { url: place.to_string(), problem })?;
+                Ok(Opened::Registry { place: place.clone(), registry })
+            }
         }
     }
 }
@@ -73,23 +100,70 @@ impl Source {
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Folder(folder) => folder.display().fmt(f),
+            Self::Local(path) => path.display().fmt(f),
             Self::Web(url) => f.write_str(url),
+            Self::Registry(place) => place.fmt(f),
+        }
+    }
+}
+
+impl Opened {
+    /// Reads a file of the catalog of at most so many bytes; `None` where there is none.
+    ///
+    /// # Errors
+    /// A file that is too large or can't be read.
+    pub(crate) fn read(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, SourceError> {
+        match self {
+            Self::Folder { path: of, folder } => read_beneath((of, folder), path, most),
+            Self::Bundle { path: of, bundle } => {
+                let read = bundle.read(path, most);
+                read.map_err(|problem| SourceError::Bundle { path: of.clone(), problem })
+            }
+            Self::Web { url, agent } => {
+                let url = format!("{url}/{path}");
+                web::get(agent, &url, most).map_err(|problem| SourceError::Web { url, problem })
+            }
+            Self::Registry { place, registry } => {
+                let read = registry.read(path, most);
+                read.map_err(|problem| SourceError::Web { url: place.to_string(), problem })
+            }
+        }
+    }
+}
+
+/// The flags with which nothing that is opened keeps the reader waiting.
+const READS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// Opens a folder, or a bundle.
+fn open_local(path: &Path) -> Result<Opened, SourceError> {
+    let failed = |error: rustix::io::Errno| SourceError::Local { path: path.to_owned(), error: error.into() };
+    let opened = rustix::fs::open(path, READS, Mode::empty()).map_err(failed)?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&opened).map_err(failed)?.st_mode);
+    match kind {
+        FileType::Directory => Ok(Opened::Folder { path: path.to_owned(), folder: opened }),
+        FileType::RegularFile => {
+            let bundle = Bundle::open(File::from(opened));
+            let bundle = bundle.map_err(|problem| SourceError::Bundle { path: path.to_owned(), problem })?;
+            Ok(Opened::Bundle { path: path.to_owned(), bundle })
+        }
+        _ => {
+            let problem = "it is neither a folder nor a regular file".to_owned();
+            Err(SourceError::Bundle { path: path.to_owned(), problem })
         }
     }
 }
 
 /// Reads a file below a folder. A stick may have been written by a stranger: nothing on it leads elsewhere, or to what
 /// has no end.
-fn read_beneath(folder: &Path, path: &str, most: u64) -> Result<Option<Vec<u8>>, SourceError> {
+fn read_beneath(
+    (folder, opened): (&Path, &OwnedFd),
+    path: &str,
+    most: u64,
+) -> Result<Option<Vec<u8>>, SourceError> {
     let named = folder.join(path);
     let failed = |error: io::Error| ReadError::Io { path: named.clone(), error };
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let opened = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let folder =
-        opened.map_err(|error| SourceError::Folder { path: folder.to_owned(), error: error.into() })?;
-    let file = match rustix::fs::openat2(&folder, path, flags, Mode::empty(), within) {
+    let file = match rustix::fs::openat2(opened, path, READS, Mode::empty(), within) {
         Ok(file) => std::fs::File::from(file),
         Err(rustix::io::Errno::NOENT) => return Ok(None),
         Err(rustix::io::Errno::LOOP | rustix::io::Errno::XDEV) => {
@@ -103,32 +177,6 @@ fn read_beneath(folder: &Path, path: &str, most: u64) -> Result<Option<Vec<u8>>,
     Ok(Some(small_files::read_open(file, &named, most)?))
 }
 
-/// Gets a file. Redirects aren't followed: whoever adds a catalog has said where it is.
-fn fetch(url: &str, most: u64) -> Result<Option<Vec<u8>>, SourceError> {
-    let failed = |problem: String| SourceError::Web { url: url.to_owned(), problem };
-    let config = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .timeout_connect(Some(ANSWER))
-        .timeout_recv_response(Some(ANSWER))
-        .timeout_global(Some(WHOLE))
-        .build();
-    let answer = ureq::Agent::new_with_config(config).get(url).call();
-    let mut answer = answer.map_err(|error| failed(error.to_string()))?;
-    match answer.status().as_u16() {
-        200 => {}
-        404 | 410 => return Ok(None),
-        status => return Err(failed(format!("the server answers with status {status}"))),
-    }
-    let mut bytes = Vec::new();
-    let mut body = answer.body_mut().as_reader().take(most.saturating_add(1));
-    body.read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
-    if bytes.len() as u64 > most {
-        return Err(failed(format!("it has more than {most} bytes, the most that are taken")));
-    }
-    Ok(Some(bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +187,8 @@ mod tests {
             ("/media/usb/catalog", "/media/usb/catalog"),
             ("file:///media/usb", "/media/usb"),
             ("http://apps.example:8080/plant/", "http://apps.example:8080/plant"),
+            ("oci://registry.example/plant/apps", "oci://registry.example/plant/apps"),
+            ("https://apps.example/plant", "https://apps.example/plant"),
         ] {
             assert_eq!(Source::new(text).unwrap().to_string(), shown);
         }
@@ -150,6 +200,9 @@ mod tests {
             "http://",
             "http://x/?a=b",
             "http://me:pw@x/",
+            "https:///x",
+            "oci://x",
+            "oci+https://x/y",
             "/a\nb",
             "file://host/x y",
         ] {
@@ -162,15 +215,13 @@ mod tests {
     fn a_folder_has_a_file_or_not_and_no_more_than_allowed() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("index.json"), "12345").unwrap();
-        let source = Source::new(folder.path().to_str().unwrap()).unwrap();
+        let open = |path: &str| Source::new(path).unwrap().open(&Access::default()).unwrap();
+        let source = open(folder.path().to_str().unwrap());
         assert_eq!(source.read("index.json", 5).unwrap().unwrap(), b"12345");
         assert_eq!(source.read("root/1.json", 5).unwrap(), None);
         assert!(source.read("index.json", 4).is_err());
-        let gone = Source::new("/nowhere/at/all").unwrap().read("index.json", 5).unwrap_err();
-        assert!(
-            gone.to_string().starts_with("the folder /nowhere/at/all can't be opened: No such"),
-            "{gone}"
-        );
+        let gone = Source::new("/nowhere/at/all").unwrap().open(&Access::default()).unwrap_err();
+        assert!(gone.to_string().starts_with("/nowhere/at/all can't be opened: No such"), "{gone}");
     }
 
     #[test]
@@ -185,7 +236,8 @@ mod tests {
         link("/dev/zero", "endless");
         rustix::fs::mknodat(rustix::fs::CWD, stick.join("pipe"), rustix::fs::FileType::Fifo, Mode::RUSR, 0)
             .unwrap();
-        let source = Source::Folder(stick);
+        let source = open_local(&stick).unwrap();
+        assert!(open_local(&stick.join("pipe")).is_err() && open_local(Path::new("/dev/zero")).is_err());
         for name in ["index.json", "root/secret", "endless", "pipe", "../secret", "."] {
             assert!(source.read(name, 10).is_err(), "{name}");
         }

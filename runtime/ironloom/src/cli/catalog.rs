@@ -1,6 +1,8 @@
 //! `ironloom catalog`: making catalogs of apps, and the catalogs that a server knows.
 
-mod known;
+pub(super) mod known;
+mod pending;
+mod reach;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -8,10 +10,12 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+pub(super) use self::reach::Reach;
 use super::failure::{Failure, Outcome};
 use super::key::{self, Passphrase};
 use super::{Global, output};
 use crate::catalogs::author::{AuthorError, Count, Folder, Signed};
+use crate::catalogs::registry::{self, Place, PushError, Pushed};
 use ironloom_apps::quantity::Span;
 use ironloom_trust::catalog::root::Root;
 use ironloom_trust::envelope::Keys;
@@ -19,9 +23,11 @@ use ironloom_trust::key::PublicKey;
 use ironloom_trust::rotation::Rotation;
 use ironloom_trust::strict::Integer;
 use ironloom_types::clock::host_time;
+use ironloom_types::text::clean;
 
-/// Adds catalogs of apps to a server, and looks through them; makes one: a folder of static files, for any web server,
-/// object store or USB stick.
+/// Adds catalogs of apps to a server, and looks through them. With `root`, `build`, `sign` and `push` (their lines begin with
+/// "Make:"), which need no server, makes one: a folder of static files, for any web server, object store, registry or USB
+/// stick.
 #[derive(Args, Debug)]
 pub(super) struct Catalog {
     #[command(subcommand)]
@@ -32,9 +38,9 @@ pub(super) struct Catalog {
 enum Command {
     #[command(flatten)]
     Known(known::Known),
-    /// Make the next root of a catalog: whose signatures count. Sign it afterwards
+    /// Make: the next root of a catalog, which says whose signatures count. Sign it afterwards
     Root(MakeRoot),
-    /// Make the next index of a catalog, from catalog.toml and the packages. Sign it afterwards
+    /// Make: the next index of a catalog, from catalog.toml and the packages. Sign it afterwards
     Build {
         /// The catalog's folder
         folder: PathBuf,
@@ -42,7 +48,7 @@ enum Command {
         #[arg(long, value_name = "PACKAGE")]
         add: Vec<PathBuf>,
     },
-    /// Sign the newest root and the index, as far as a key may
+    /// Make: show what is new in the next root and index, and sign them as far as a key may
     Sign {
         /// The catalog's folder
         folder: PathBuf,
@@ -51,6 +57,15 @@ enum Command {
         key: PathBuf,
         #[command(flatten)]
         passphrase: Passphrase,
+    },
+    /// Make: bring a signed catalog into a registry
+    Push {
+        /// The catalog's folder
+        folder: PathBuf,
+        /// The repository, as oci://HOST/REPOSITORY[:TAG]; oci+http://… without TLS
+        place: String,
+        #[command(flatten)]
+        reach: Reach,
     },
 }
 
@@ -87,10 +102,14 @@ impl Catalog {
             Command::Root(root) => root.run(global),
             Command::Build { folder, add } => build(global, &Folder(folder), &add),
             Command::Sign { folder, key, passphrase } => {
-                let signed = Folder(folder).sign(&key::open(&key, &passphrase)?)?;
+                let folder = Folder(folder);
+                // Before the passphrase is asked for, so that one can still think better of it.
+                pending::lines(&folder.pending()?).iter().for_each(|line| output::note(line));
+                let signed = folder.sign(&key::open(&key, &passphrase)?)?;
                 let json = || signed.iter().map(signed_json).collect();
                 output::print_or_json(global, &signed_text(&signed), json)
             }
+            Command::Push { folder, place, reach } => push(global, &Folder(folder), &place, reach),
         }
     }
 }
@@ -182,6 +201,23 @@ fn build(global: &Global, folder: &Folder, add: &[PathBuf]) -> Outcome {
     )
 }
 
+fn push(global: &Global, folder: &Folder, place: &str, reach: Reach) -> Outcome {
+    let to = Place::new(place).ok_or_else(|| {
+        Failure::Misuse(format!("{place:?} is no repository of a registry, as oci://HOST/REPOSITORY"))
+    })?;
+    let pushed = registry::push(folder, &to, &reach.access(), output::note).map_err(|error| match error {
+        PushError::Folder(error) => error.into(),
+        error => Failure::File(clean(&error.to_string()).into_owned()),
+    })?;
+    let Pushed { catalog, version, new, packages } = pushed;
+    let text = format!("{to}: index {version} of {catalog}; {packages} packages, of which {new} are new\n");
+    output::print_or_json(
+        global,
+        &text,
+        || json!({"catalog": catalog, "version": version, "packages": packages, "new": new, "place": to.to_string()}),
+    )
+}
+
 fn signed_text(signed: &[Signed]) -> String {
     let line = |part: &Signed| {
         let Signed { part, signatures, published } = part;
@@ -204,6 +240,10 @@ fn signed_json(part: &Signed) -> serde_json::Value {
 
 impl From<AuthorError> for Failure {
     fn from(error: AuthorError) -> Self {
-        Self::File(error.to_string())
+        match error {
+            // Its problems have lines of their own.
+            AuthorError::Plan { .. } => Self::File(error.to_string()),
+            error => Self::File(clean(&error.to_string()).into_owned()),
+        }
     }
 }

@@ -14,6 +14,7 @@ use ironloom_apps::roles::check_component;
 use ironloom_sandbox::{CompileError, look};
 use ironloom_storage::small_files::{self, ReadError};
 use ironloom_types::limits::MAX_PACKAGE;
+use ironloom_types::text::clean;
 
 /// Shows what an app asks for, from its package file. Its code is looked at in a process of its own that can't reach
 /// anything, and isn't run.
@@ -89,7 +90,8 @@ pub(super) fn read(file: &Path, bytes: &Bytes) -> Result<package::Package, Failu
     package::read(bytes).map_err(|error| {
         Failure::File(match &error {
             PackageError::Manifest(problems) => problems.of_file(&file.join("app.toml")),
-            error => format!("{name}: {error}"),
+            // Some of it stands in the package: a line feed in there makes no line.
+            error => format!("{name}: {}", clean(&error.to_string())),
         })
     })
 }

@@ -20,7 +20,7 @@ use self::given::{bound, set_limits, setting, setting_pair};
 pub(super) use self::request::{Asked, File, Origin, read};
 use super::client::{Answer, Client, flag};
 use super::failure::{Failure, Outcome};
-use super::packages::{stays, upload};
+use super::packages::{stays, upload_by};
 use super::{Global, output, show};
 use crate::api::JSON_TYPE;
 use crate::api::facade::{InstallRequest, Installed};
@@ -91,7 +91,7 @@ impl Install {
         let package =
             package.ok_or_else(|| misuse("no package is named, neither as an argument nor by --with"))?;
         let id = asked.id.take().ok_or_else(|| misuse("the installation needs an id, such as --id pigs"))?;
-        let uploaded = upload(client, &package)?;
+        let uploaded = upload_by(client, &package, asked.publisher)?;
         self.given.add_settings(&mut asked, &uploaded.info)?;
         let request = asked.request(id, uploaded.info.digest);
         let outcome = self.install(global, client, &request, origin);

@@ -4,6 +4,7 @@
 mod alarms;
 mod backup;
 pub(crate) mod build;
+mod bundle;
 mod capsule;
 mod catalog;
 mod client;
@@ -158,6 +159,8 @@ enum Command {
     Verify(verify::Verify),
     /// Add catalogs of apps to a server, look through them, or make one
     Catalog(catalog::Catalog),
+    /// Pack apps of a catalog into one file, for a USB stick
+    Bundle(bundle::Bundle),
     /// Run an app on a feed from a file, without a server
     Try(r#try::Try),
     /// Run an app on its golden feeds, and compare what it does
@@ -280,6 +283,7 @@ impl Command {
             Self::Sign(command) => command.run(global),
             Self::Verify(command) => command.run(global),
             Self::Catalog(command) => command.run(global),
+            Self::Bundle(command) => command.run(global),
             Self::Install(command) => command.run(global),
             Self::Uninstall(command) => command.run(global),
             Self::List(command) => command.run(global),

@@ -11,6 +11,7 @@ use crate::api::facade::{FetchRequest, PackageInfo};
 use crate::api::{JSON_TYPE, PACKAGE_TYPE};
 use ironloom_apps::package::not_packed;
 use ironloom_trust::catalog::CatalogName;
+use ironloom_trust::key::PublicKey;
 use ironloom_types::ids::{AppId, Digest};
 
 /// Lists packages, sends one, shows what an app asks for, or deletes one.
@@ -91,13 +92,23 @@ fn of_catalog(text: &str) -> Option<(AppId, FetchRequest)> {
         Some((id, version)) => (id, Some(version.parse().ok()?)),
         None => (rest, None),
     };
-    Some((AppId::new(id).ok()?, FetchRequest { version, catalog }))
+    Some((AppId::new(id).ok()?, FetchRequest { version, catalog, publisher: None }))
 }
 
 /// The package as the server knows it, named by its digest, by the id of an app of a catalog, or sent there from a file.
 pub(super) fn upload(client: &Client, package: &str) -> Result<Uploaded, Failure> {
+    upload_by(client, package, None)
+}
+
+/// The same, of this publisher where several catalogs offer the app.
+pub(super) fn upload_by(
+    client: &Client,
+    package: &str,
+    publisher: Option<PublicKey>,
+) -> Result<Uploaded, Failure> {
     if let Some((id, request)) = of_catalog(package).filter(|_| !Path::new(package).exists()) {
-        let body = serde_json::to_string(&request).map_err(anyhow::Error::from)?;
+        let body =
+            serde_json::to_string(&FetchRequest { publisher, ..request }).map_err(anyhow::Error::from)?;
         let path = format!("/v1/apps/{}/fetch", segment(id.as_str()));
         let answer = client.post(&path, &[], JSON_TYPE, body.as_bytes())?;
         return Ok(Uploaded { info: answer.read()?, is_new: answer.created });

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
+use std::path::PathBuf;
 
 use super::{Batch, Config, History, Journal, Log, PointUnit, Policy, Sandbox, Server, Site, Store};
+use crate::catalogs::web::Access;
 use crate::connectors::ConnectorConfig;
 use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::problem::join_path;
@@ -67,6 +69,7 @@ pub(crate) fn changes(from: &Config, to: &Config) -> Vec<Change> {
         limits: _,
         site,
         policy,
+        catalogs,
         points,
         connectors,
     } = from;
@@ -86,6 +89,7 @@ pub(crate) fn changes(from: &Config, to: &Config) -> Vec<Change> {
     }
     of_site(&mut found, [site, &to.site]);
     of_policy(&mut found, [policy, &to.policy]);
+    of_catalogs(&mut found, [catalogs, &to.catalogs]);
     of_points(&mut found, [points, &to.points]);
     let names: BTreeSet<&String> = connectors.keys().chain(to.connectors.keys()).collect();
     for name in names {
@@ -170,6 +174,15 @@ fn of_policy(found: &mut Compared, [from, to]: [&Policy; 2]) {
     found.key("policy.apps_denied", [apps_denied, &to.apps_denied], Live::Yes, |all| listed(all));
 }
 
+fn of_catalogs(found: &mut Compared, [from, to]: [&Access; 2]) {
+    let Access { ca, logins } = from;
+    let shown = |all: &Vec<PathBuf>| listed(all.iter().map(|path| path.display()));
+    found.key("catalogs.ca", [ca, &to.ca], Live::Yes, shown);
+    let shown =
+        |file: &Option<PathBuf>| file.as_ref().map_or("none".to_owned(), |file| file.display().to_string());
+    found.key("catalogs.logins", [logins, &to.logins], Live::Yes, shown);
+}
+
 fn of_points(found: &mut Compared, [from, to]: [&[PointUnit]; 2]) {
     let by_pattern = |points: &[PointUnit]| -> BTreeMap<String, String> {
         // The configuration has each pattern once.
@@ -213,7 +226,7 @@ mod tests {
             state = \"1 MiB\"\nshare = \"1 ms\"\npoints = 1\n[site]\ntimezone = \"Europe/Berlin\"\nclock = \"feed\"\n[policy]\nunsigned = true\n\
             publishers = [\"ed25519:_FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU\"]\n\
             publishers_denied = [\"ed25519:_FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU\"]\n\
-            apps = [\"com.example\"]\napps_denied = [\"com.other\"]\n";
+            apps = [\"com.example\"]\napps_denied = [\"com.other\"]\n[catalogs]\nca = [\"/ca.pem\"]\nlogins = \"/auth.json\"\n";
         let told_all = told("", others);
         let named: Vec<String> = told_all.iter().map(|(key, ..)| key.clone()).collect();
         assert_eq!(named, keys::all());

@@ -209,6 +209,19 @@ const KEYS: &[Key] = &[
         "The apps that may be installed: ids, or their beginnings up to a dot, such as \"com.example\". Empty: any.",
     ),
     key("policy", "apps_denied", "[]", "Apps that are refused; likewise."),
+    key(
+        "catalogs",
+        "ca",
+        "[]",
+        "Files with certificates (PEM) of authorities that web servers and registries are held against, besides those of\n\
+         the system.",
+    ),
+    key(
+        "catalogs",
+        "logins",
+        "\"\"",
+        "A file with logins for registries, as `docker login` or `podman login` writes it. Empty: none.",
+    ),
 ];
 
 const SECTIONS: &[(&str, &str)] = &[
@@ -241,6 +254,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ),
     ("site", "Where this is."),
     ("policy", "The packages that this host lets run, whoever installs them. What runs already goes on."),
+    ("catalogs", "The places that catalogs are read from."),
 ];
 
 /// Sections with names of the user's choice, which have no default.

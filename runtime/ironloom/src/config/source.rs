@@ -48,6 +48,9 @@ impl Source {
         for connector in config.connectors.values_mut() {
             connector.resolve(self.folder());
         }
+        for path in config.catalogs.ca.iter_mut().chain(&mut config.catalogs.logins) {
+            *path = self.folder().join(&path);
+        }
         Ok(config)
     }
 

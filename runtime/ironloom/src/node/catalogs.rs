@@ -1,49 +1,49 @@
 //! Catalogs: added, looked at again, removed; the apps on offer, and their packages.
 
 mod offers;
+mod seen;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::{Node, problems};
-use crate::api::facade::{Answer, CatalogIndex, CatalogInfo, CatalogRequest, Place, Problem};
+use crate::api::facade::{Answer, CatalogIndex, CatalogInfo, CatalogRequest, Place, Problem, RefreshRequest};
 use crate::aside::aside;
-use crate::catalogs::source::{Source, SourceError};
-use crate::catalogs::{INDEX, root_path};
+use crate::catalogs::look::{Before, Found, LookError, look};
+use crate::catalogs::source::Source;
+use crate::catalogs::web::Access;
 use crate::records::admin::AdminRecord;
 use crate::records::catalog::{CatalogRecord, MOST_CATALOGS};
 use ironloom_storage::store::Files;
-use ironloom_trust::catalog::CatalogError;
 use ironloom_trust::catalog::floor::Floor;
-use ironloom_trust::catalog::rules::{Word, time};
+use ironloom_trust::catalog::rules::{self, Word};
 use ironloom_trust::catalog::search::Searchable;
-use ironloom_trust::envelope::{Envelope, Kind};
+use ironloom_trust::catalog::trust_file::MAX_SEEN;
 use ironloom_trust::key::PublicKey;
 use ironloom_trust::rotation::is_prefix;
 use ironloom_types::clock::{Timestamp, host_time};
 use ironloom_types::ids::Digest;
 
-/// The time that the roots of one look have.
-const LOOK: Duration = Duration::from_secs(600);
+/// The most packages that are got at a time, each of another catalog.
+const MOST_FETCHED: usize = 4;
 /// The most apps of all catalogs together: they are in memory.
 const MOST_APPS: usize = 100_000;
-/// The most roots that one look takes.
-const MOST_ROOTS: u64 = 1_000;
 
 /// The catalogs of a node, ready to be looked through.
 pub(super) struct Catalogs {
     all: RwLock<BTreeMap<Box<str>, Arc<Catalog>>>,
+    /// The newest that was seen of those that aren't here.
+    removed: RwLock<BTreeMap<Box<str>, Floor>>,
     /// Their indexes, as they were signed.
     files: Arc<Files>,
     /// Held by whoever changes one.
     changing: tokio::sync::Mutex<()>,
     /// Why a catalog is against a package that is here, for as long as the catalogs are the same.
     against: Mutex<BTreeMap<Digest, Option<String>>>,
-    /// Held by whoever gets a package, which is in memory meanwhile.
-    fetching: tokio::sync::Mutex<()>,
+    /// Places of those who get a package, which is in memory meanwhile.
+    fetching: tokio::sync::Semaphore,
 }
 
 /// A catalog with its index in memory.
@@ -55,6 +55,8 @@ pub(super) struct Catalog {
     /// None where the file is gone, as after a restore: the next look brings it.
     pub(super) apps: Option<Searchable>,
     refreshed: Timestamp,
+    /// Held by whoever gets a package of it.
+    fetching: tokio::sync::Mutex<()>,
     /// The reason why the last look found nothing new.
     problem: Mutex<Option<String>>,
 }
@@ -72,8 +74,8 @@ impl Catalog {
     }
 }
 
-/// The parts of a catalog as one look has found them.
-struct Found {
+/// A catalog as a look has found it, ready to be looked through.
+struct Kept {
     floor: Floor,
     apps: Searchable,
     /// The file of the index, and its digest.
@@ -81,26 +83,11 @@ struct Found {
     digest: Digest,
 }
 
-/// The reason why a look has found none.
-#[derive(Debug, thiserror::Error)]
-enum LookError {
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    #[error("{0}: the newest root has expired at {1}; its maker has to sign another one")]
-    Expired(Source, Timestamp),
-    #[error("{0} takes longer than ten minutes to give its roots")]
-    Slow(Source),
-    #[error("{0} has no {1}: it is no catalog, or one that nobody has signed yet")]
-    Missing(Source, &'static str),
-}
-
 impl Catalogs {
     /// Those that the log knows.
     pub(super) fn open(files: Files, records: &BTreeMap<Box<str>, CatalogRecord>) -> Self {
         let mut all = BTreeMap::new();
-        for record in records.values() {
+        for record in records.values().filter(|record| record.source.is_some()) {
             match load(&files, record) {
                 Ok(catalog) => drop(all.insert(record.name.clone(), Arc::new(catalog))),
                 Err(error) => {
@@ -114,9 +101,10 @@ impl Catalogs {
         }
         Self {
             all: RwLock::new(all),
+            removed: RwLock::new(seen::removed(records)),
             files: Arc::new(files),
             against: Mutex::default(),
-            fetching: tokio::sync::Mutex::default(),
+            fetching: tokio::sync::Semaphore::new(MOST_FETCHED),
             changing: tokio::sync::Mutex::default(),
         }
     }
@@ -164,7 +152,8 @@ impl Catalogs {
 /// Reads a record and the file of its index.
 fn load(files: &Files, record: &CatalogRecord) -> Result<Catalog, String> {
     let floor: Floor = serde_json::from_str(&record.floor).map_err(|error| error.to_string())?;
-    let source = Source::new(&record.source).map_err(|error| error.to_string())?;
+    let source =
+        Source::new(record.source.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
     let file = record.index.map(|index| files.read(&index.hex(), index));
     // Whoever can write here can write anything; it is held against what was seen.
     let index = match file {
@@ -174,77 +163,72 @@ fn load(files: &Files, record: &CatalogRecord) -> Result<Catalog, String> {
     let problem = index.is_none().then(|| "its index isn't here; refresh it".to_owned());
     let apps = index.map(Searchable::new);
     let ids = record.ids.iter().map(ToString::to_string).collect();
-    Ok(Catalog { source, ids, floor, apps, refreshed: record.refreshed, problem: Mutex::new(problem) })
+    Ok(Catalog {
+        source,
+        ids,
+        floor,
+        apps,
+        refreshed: record.refreshed,
+        fetching: tokio::sync::Mutex::default(),
+        problem: Mutex::new(problem),
+    })
 }
 
-/// Looks at a catalog: the roots that follow, and the index. Waits for disk or network.
-fn look(
-    source: &Source,
-    before: Option<&Floor>,
-    believed: &[PublicKey],
-    now: Timestamp,
-) -> Result<Found, LookError> {
-    let root = |version: u64| source.read(&root_path(version), Kind::Root.max_envelope() as u64);
-    let start = Instant::now();
-    let mut floor = match before {
-        Some(before) => before.clone(),
-        None => first_floor(source, believed, start)?,
-    };
-    for _ in 0..MOST_ROOTS {
-        if start.elapsed() > LOOK {
-            return Err(LookError::Slow(source.clone()));
-        }
-        let Some(next) = root(floor.root.version.get() + 1)? else { break };
-        floor.take_root(&next)?;
-    }
-    if floor.root.expires <= now {
-        return Err(LookError::Expired(source.clone(), floor.root.expires));
-    }
-    let file = source.read(INDEX, Kind::Index.max_envelope() as u64)?;
-    let file = file.ok_or_else(|| LookError::Missing(source.clone(), INDEX))?;
-    let index = floor.take_index(&file)?;
+/// Looks at a catalog, and makes it ready. Waits for disk or network.
+fn look_at(source: &Source, access: &Access, from: Before<'_>, now: Timestamp) -> Result<Kept, LookError> {
+    let opened = source.open(access)?;
+    let Found { floor, index, file } = look((source, &opened), from, now)?;
     let digest = Digest::of(&file);
-    Ok(Found { floor, apps: Searchable::new(index), file, digest })
+    Ok(Kept { floor, apps: Searchable::new(index), file, digest })
 }
 
-/// The first root that those who are believed have signed: one that was changed since then is as good as the first.
-fn first_floor(source: &Source, believed: &[PublicKey], start: Instant) -> Result<Floor, LookError> {
-    let mut not_trusted = None;
-    let mut signers = BTreeSet::new();
-    for version in 1..=MOST_ROOTS {
-        if start.elapsed() > LOOK {
-            return Err(LookError::Slow(source.clone()));
+/// Looks at a catalog that isn't here. Where one of its name was here, what was seen of that counts.
+fn first_look(
+    source: &Source,
+    access: &Access,
+    believed: &[PublicKey],
+    seen: &BTreeMap<Box<str>, Floor>,
+    now: Timestamp,
+) -> Result<Kept, FirstLookError> {
+    let found = look_at(source, access, Before::Believed(believed), now)?;
+    let name = found.floor.root.catalog.as_str();
+    let Some(seen) = seen.get(name) else { return Ok(found) };
+    look_at(source, access, Before::Seen(seen), now)
+        .map_err(|error| FirstLookError::Seen { name: name.into(), error })
+}
+
+/// The reason why a catalog isn't added.
+#[derive(Debug, thiserror::Error)]
+enum FirstLookError {
+    #[error(transparent)]
+    Look(#[from] LookError),
+    #[error("{error}; a catalog of the name {name} was here before, and what was seen of it still counts")]
+    Seen { name: Box<str>, error: LookError },
+}
+
+impl FirstLookError {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::Look(error) => look_problem(error),
+            Self::Seen { name, .. } => {
+                let problem = Problem::refused("catalog", self.to_string()).at(Place::field("source"));
+                problem.hint(format!(
+                    "Nothing was changed. Ask its maker. `ironloom catalog remove --forget {name}` forgets what was seen, for one that \
+                     begins anew."
+                ))
+            }
         }
-        let root = source.read(&root_path(version), Kind::Root.max_envelope() as u64)?;
-        let Some(root) = root else { break };
-        if believed.is_empty() {
-            signers = Envelope::read(Kind::Root, &root).map_err(CatalogError::from)?.signers().collect();
-            continue;
-        }
-        match Floor::first(&root, believed) {
-            Err(error @ CatalogError::NotTrusted { .. }) => not_trusted = Some(error),
-            first => return Ok(first?),
-        }
-    }
-    match not_trusted {
-        Some(error) => Err(error.into()),
-        None if signers.is_empty() => Err(LookError::Missing(source.clone(), "root/1.json")),
-        None => Err(CatalogError::NobodyBelieved { signers: signers.into_iter().collect() }.into()),
     }
 }
 
-fn look_problem(source: &Source, error: &LookError) -> Problem {
-    let detail = match error {
-        LookError::Catalog(error) => format!("{source}: {error}"),
-        error => error.to_string(),
-    };
-    let problem = Problem::refused("catalog", detail).at(Place::field("source"));
+fn look_problem(error: &LookError) -> Problem {
+    let problem = Problem::refused("catalog", error.to_string()).at(Place::field("source"));
     match error {
-        LookError::Catalog(CatalogError::NobodyBelieved { .. }) => problem.at(Place::field("trust")).hint(
+        error if error.wants_key() => problem.at(Place::field("trust")).hint(
             "Compare these keys with what its maker has told you by another way, then name them with `trust`, or \
              `--trust KEY`.",
         ),
-        LookError::Catalog(_) => problem.hint("Nothing was changed. Ask its maker."),
+        LookError::Catalog(..) => problem.hint("Nothing was changed. Ask its maker."),
         _ => problem,
     }
 }
@@ -262,15 +246,20 @@ impl Node {
             }
         }
         let (from, trust, now) = (source.clone(), request.trust, self.catalog_time());
-        let found = aside(move || look(&from, None, &trust, now)).await;
-        let found = found
-            .map_err(|error| problems::internal(&error))?
-            .map_err(|error| look_problem(&source, &error))?;
+        let (access, seen) = (self.catalog_access(), self.catalogs.removed.read().clone());
+        let found = aside(move || first_look(&from, &access, &trust, &seen, now)).await;
+        let found = found.map_err(|error| problems::internal(&error))?.map_err(|error| error.problem())?;
         let name: Box<str> = found.floor.root.catalog.as_str().into();
         let _changing = self.catalogs.changing.lock().await;
         if self.catalogs.all.read().contains_key(&name) {
             let detail = format!("there is a catalog {name} already; remove it first, or refresh it");
             return Err(Problem::conflict("exists", detail));
+        }
+        let seen = self.shared.catalogs.read().len();
+        if seen >= MAX_SEEN && !self.shared.catalogs.read().contains_key(&name) {
+            let detail = format!("of {seen} catalogs it is kept what was seen already, and that is the most");
+            return Err(Problem::refused("catalog", detail)
+                .hint("`ironloom catalog remove --forget NAME` forgets what was seen of one."));
         }
         if self.catalogs.all.read().len() >= MOST_CATALOGS {
             let detail = format!("there are {MOST_CATALOGS} catalogs already, and that is the most");
@@ -279,26 +268,36 @@ impl Node {
         self.keep_catalog(name, (source, request.ids), found).await
     }
 
-    /// Looks at a catalog again.
-    pub(super) async fn refresh_catalog(self: Arc<Self>, name: String) -> Answer<CatalogInfo> {
+    /// Looks at a catalog again, perhaps in another place.
+    pub(super) async fn refresh_catalog(
+        self: Arc<Self>,
+        name: String,
+        request: RefreshRequest,
+    ) -> Answer<CatalogInfo> {
         self.check_space()?;
         let catalog = self.catalogs.one(&name)?;
-        let (from, now) = (Arc::clone(&catalog), self.catalog_time());
+        let source = match &request.source {
+            None => catalog.source.clone(),
+            Some(source) => Source::new(source)
+                .map_err(|error| Problem::refused("catalog", error.to_string()).at(Place::field("source")))?,
+        };
+        let (from, at, now) = (Arc::clone(&catalog), source.clone(), self.catalog_time());
+        let access = self.catalog_access();
         // Without a lock: a web server may take its time.
-        let found = aside(move || look(&from.source, Some(&from.floor), &[], now)).await;
+        let found = aside(move || look_at(&at, &access, Before::Seen(&from.floor), now)).await;
         let _changing = self.catalogs.changing.lock().await;
         if !Arc::ptr_eq(&self.catalogs.one(&name)?, &catalog) {
-            let detail = format!("the catalog {name} was changed in the meantime");
+            let detail = format!("the catalog {name} was changed meantime");
             return Err(Problem::conflict("exists", detail).hint("Send the request again."));
         }
         match found.map_err(|error| problems::internal(&error))? {
-            Ok(found) => {
-                self.keep_catalog(name.into(), (catalog.source.clone(), catalog.ids.clone()), found).await
-            }
+            Ok(found) => self.keep_catalog(name.into(), (source, catalog.ids.clone()), found).await,
             Err(error) => {
                 tracing::warn!(catalog = %name, %error, "a catalog was looked at, and stays as it was");
-                *catalog.problem.lock() = Some(error.to_string());
-                Err(look_problem(&catalog.source, &error))
+                if source == catalog.source {
+                    *catalog.problem.lock() = Some(error.to_string());
+                }
+                Err(look_problem(&error))
             }
         }
     }
@@ -308,9 +307,9 @@ impl Node {
         &self,
         name: Box<str>,
         (source, ids): (Source, Vec<String>),
-        found: Found,
+        found: Kept,
     ) -> Answer<CatalogInfo> {
-        let Found { floor, apps, file, digest: index } = found;
+        let Kept { floor, apps, file, digest: index } = found;
         if self.catalogs.apps_besides(&name) + apps.index.apps.len() > MOST_APPS {
             let detail =
                 format!("all catalogs together would have more than {MOST_APPS} apps; remove one first");
@@ -319,7 +318,7 @@ impl Node {
         let json = serde_json::to_string(&floor).map_err(|error| problems::internal(&error))?;
         let record = CatalogRecord {
             name: name.clone(),
-            source: source.to_string().into(),
+            source: Some(source.to_string().into()),
             ids: ids.iter().map(|id| id.as_str().into()).collect(),
             floor: json.into(),
             index: Some(index),
@@ -333,8 +332,17 @@ impl Node {
         written.map_err(|error| problems::internal(&error))?;
         let refreshed = record.refreshed;
         self.change(AdminRecord::CatalogSet(Box::new(record))).await?;
-        let catalog = Catalog { source, ids, floor, apps: Some(apps), refreshed, problem: Mutex::default() };
+        let catalog = Catalog {
+            source,
+            ids,
+            floor,
+            apps: Some(apps),
+            refreshed,
+            fetching: tokio::sync::Mutex::default(),
+            problem: Mutex::default(),
+        };
         self.catalogs.all.write().insert(name.clone(), Arc::new(catalog));
+        self.catalogs.removed.write().remove(&name);
         self.catalogs.against.lock().clear();
         self.drop_index(before.and_then(|before| before.index)).await;
         self.show_catalog(&name)
@@ -349,44 +357,34 @@ impl Node {
         }
     }
 
-    /// Removes a catalog. What was installed from it stays.
-    pub(super) async fn remove_catalog(self: Arc<Self>, name: String) -> Answer<()> {
-        let _changing = self.catalogs.changing.lock().await;
-        self.catalogs.one(&name)?;
-        let index = self.shared.catalogs.read().get(name.as_str()).and_then(|record| record.index);
-        self.change(AdminRecord::CatalogRemoved { name: name.as_str().into() }).await?;
-        self.catalogs.all.write().remove(name.as_str());
-        self.catalogs.against.lock().clear();
-        self.drop_index(index).await;
-        Ok(())
-    }
-
     pub(super) fn show_catalogs(&self) -> Vec<CatalogInfo> {
         let all = self.catalogs.all.read().clone();
-        let now = self.catalog_time();
-        all.iter().map(|(name, catalog)| info(name, catalog, now)).collect()
+        let (clock, now) = (self.catalog_clock(), self.catalog_time());
+        all.iter().map(|(name, catalog)| info(name, catalog, clock, now)).collect()
     }
 
     pub(super) fn show_catalog(&self, name: &str) -> Answer<CatalogInfo> {
-        Ok(info(name, &*self.catalogs.one(name)?, self.catalog_time()))
+        Ok(info(name, &*self.catalogs.one(name)?, self.catalog_clock(), self.catalog_time()))
     }
 
-    /// The time by which indexes expire.
-    pub(super) fn catalog_time(&self) -> Timestamp {
-        let all = self.catalogs.all();
-        let words: Vec<_> = all.iter().filter_map(|catalog| catalog.word()).collect();
-        time(host_time(), &words)
+    /// The way to places of catalogs, as the configuration says it now.
+    fn catalog_access(&self) -> Access {
+        self.config.load().catalogs.clone()
     }
 }
 
-fn info(name: &str, catalog: &Catalog, now: Timestamp) -> CatalogInfo {
+fn info(name: &str, catalog: &Catalog, clock: Timestamp, now: Timestamp) -> CatalogInfo {
     let root = &catalog.floor.root;
     let index = catalog.apps.as_ref().map(|apps| CatalogIndex {
         version: apps.index.version.get(),
         issued: apps.index.issued,
         expires: apps.index.expires,
-        expired: apps.index.expires <= now,
+        expired: apps.index.expires <= now.max(catalog.floor.latest),
         apps: apps.index.apps.len() as u64,
+    });
+    let latest = catalog.floor.latest;
+    let ahead = rules::is_ahead(clock, latest).then(|| {
+        format!("it was signed at {latest}, more than a day ahead of this machine's clock: for other catalogs that time doesn't count")
     });
     CatalogInfo {
         name: name.to_owned(),
@@ -396,6 +394,6 @@ fn info(name: &str, catalog: &Catalog, now: Timestamp) -> CatalogInfo {
         root_keys: root.root.keys.iter().copied().collect(),
         index,
         refreshed: catalog.refreshed,
-        problem: catalog.problem.lock().clone(),
+        problem: catalog.problem.lock().clone().or(ahead),
     }
 }

@@ -11,15 +11,15 @@ use super::{Node, found_aside, problems};
 use crate::access::{Holder, TokenHash, TokenName};
 use crate::api::capsule::Capsule;
 use crate::api::facade::{
-    Alarm, AlarmDeed, Answer, Applied, Backlog, BackupStream, CatalogInfo, CatalogRequest, ClockStatus,
-    ConnectorDeadLetter, ConnectorStatus, ConnectorTable, DeadLetter, DrivenPoint, Ended, EpisodesQuery,
-    Facade, FetchRequest, Halt, HaltRequest, IfMatch, IngestRules, InstallRequest, Installation, Installed,
-    IntentDeed, Invocation, KeptState, Later, LogLevel, LogLines, LogPage, Lookup, NewToken, NumberedQuery,
-    Offer, OfferQuery, OutputsQuery, PackageInfo, Page, PageQuery, PointDetail, PointItem, PointRequest,
-    Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Reloaded, RenamePoint, RenamedPoint,
-    Replay, ReplayRequest, RequestKey, Reset, Resumed, RetirePoints, RetiredPoints, Revised, RevisionRequest,
-    SetTime, Slowed, StartFrom, StateItem, Status, StreamClaim, TimeSet, Timer, TokenInfo, TokenRequest,
-    Usage, UsageQuery,
+    Alarm, AlarmDeed, Answer, Applied, Backlog, BackupStream, CatalogInfo, CatalogRequest, CatalogSeen,
+    CatalogTrust, ClockStatus, ConnectorDeadLetter, ConnectorStatus, ConnectorTable, DeadLetter, DrivenPoint,
+    Ended, EpisodesQuery, Facade, FetchRequest, Halt, HaltRequest, IfMatch, IngestRules, InstallRequest,
+    Installation, Installed, IntentDeed, Invocation, KeptState, Later, LogLevel, LogLines, LogPage, Lookup,
+    NewToken, NumberedQuery, Offer, OfferQuery, OutputsQuery, PackageInfo, Page, PageQuery, PointDetail,
+    PointItem, PointRequest, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, RefreshRequest,
+    Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey, Reset, Resumed, RetirePoints,
+    RetiredPoints, Revised, RevisionRequest, SetTime, Slowed, StartFrom, StateItem, Status, StreamClaim,
+    TimeSet, Timer, TokenInfo, TokenRequest, Usage, UsageQuery,
 };
 use crate::lanes::Lane;
 use crate::telemetry::events::Events;
@@ -323,8 +323,8 @@ impl Facade for NodeFacade {
         Box::pin(to_its_end(Arc::clone(&self.0).add_catalog(request)))
     }
 
-    fn refresh_catalog(&self, name: String) -> Later<'_, CatalogInfo> {
-        Box::pin(to_its_end(Arc::clone(&self.0).refresh_catalog(name)))
+    fn refresh_catalog(&self, name: String, request: RefreshRequest) -> Later<'_, CatalogInfo> {
+        Box::pin(to_its_end(Arc::clone(&self.0).refresh_catalog(name, request)))
     }
 
     fn holder(&self, hash: &TokenHash) -> Option<Arc<Holder>> {
@@ -347,8 +347,16 @@ impl Facade for NodeFacade {
         Box::pin(to_its_end(Arc::clone(&self.0).remove_token(name)))
     }
 
-    fn remove_catalog(&self, name: String) -> Later<'_, ()> {
-        Box::pin(to_its_end(Arc::clone(&self.0).remove_catalog(name)))
+    fn remove_catalog(&self, name: String, forget: bool) -> Later<'_, ()> {
+        Box::pin(to_its_end(Arc::clone(&self.0).remove_catalog(name, forget)))
+    }
+
+    fn catalog_trust(&self) -> CatalogTrust {
+        self.0.catalog_trust()
+    }
+
+    fn take_catalog_trust(&self, file: CatalogTrust) -> Later<'_, Page<CatalogSeen>> {
+        Box::pin(to_its_end(Arc::clone(&self.0).take_catalog_trust(file)))
     }
 
     fn offers(&self, query: OfferQuery) -> Later<'_, Page<Offer>> {

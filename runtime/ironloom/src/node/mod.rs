@@ -78,6 +78,7 @@ use crate::fold::submission::{self, LookSubmission, Refusal, Submission};
 use crate::lanes::run::Runner;
 use crate::lanes::{Lane, Lanes};
 use crate::records::admin::{AdminRecord, Ended, Expired, NewInstallation, StateChanged};
+use crate::records::catalog::CatalogRecord;
 use crate::records::connector::ConnectorRecord;
 use crate::records::installation::{Installation, Standing};
 use crate::telemetry::Telemetry;
@@ -391,13 +392,20 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::Expired(expired) => told_expired(expired),
         AdminRecord::ConnectorSet(set) => told_connector(set),
         AdminRecord::ConnectorRemoved { name } => format!("connector {name} was removed"),
-        AdminRecord::CatalogSet(set) => format!("catalog {} was found in {}", set.name, set.source),
-        AdminRecord::CatalogRemoved { name } => format!("catalog {name} was removed"),
+        AdminRecord::CatalogSet(set) => told_catalog(set),
+        AdminRecord::CatalogRemoved { name } => format!("what was seen of the catalog {name} is forgotten"),
     }
 }
 
 fn told_reset(Installation { id, generation, .. }: &Installation) -> String {
     format!("installation {id} was reset, to generation {generation}")
+}
+
+fn told_catalog(CatalogRecord { name, source, .. }: &CatalogRecord) -> String {
+    match source {
+        Some(source) => format!("catalog {name} was found in {source}"),
+        None => format!("catalog {name} isn't here, and what was seen of it is kept"),
+    }
 }
 
 fn told_connector(set: &ConnectorRecord) -> String {

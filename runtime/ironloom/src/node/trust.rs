@@ -36,7 +36,7 @@ impl Node {
             node: self,
             policy,
             catalogs: self.catalogs.all(),
-            now: host_time(),
+            now: self.catalog_time(),
             new: BTreeMap::new(),
             passed: BTreeSet::new(),
         }
@@ -71,7 +71,7 @@ impl Node {
         let owner = self.shared.owners.read().get(id).cloned();
         let by = owner.as_ref().and_then(|owner| owner.catalog.as_deref());
         let candidate = Candidate { id, version: &version, digest: package, signers, by };
-        let against = rules::check(&words, candidate, Timestamp(0)).err().map(|error| error.to_string());
+        let against = rules::check(&words, candidate, None).err().map(|error| error.to_string());
         self.catalogs.note_against(package, against.clone());
         against
     }
@@ -137,7 +137,7 @@ impl Trust<'_> {
         let digest = known.record.digest;
         let candidate =
             Candidate { id: app, version: &version, digest, signers: &signers, by: by.as_deref() };
-        let signers = rules::check(&words, candidate, rules::time(self.now, &words)).map_err(|error| {
+        let signers = rules::check(&words, candidate, Some(self.now)).map_err(|error| {
             let problem = Problem::refused("catalog", error.to_string()).at(Place::field("package"));
             problem.hint(format!("Nothing was changed. `ironloom catalog show {app}` says more."))
         })?;
@@ -172,7 +172,7 @@ impl Trust<'_> {
         let gives = |publisher: &Publisher| key.is_some_and(|key| publisher.keys.contains(&key));
         let by_catalog = publishers.iter().find(|(_, publisher)| gives(publisher));
         let catalog = by.or_else(|| by_catalog.map(|(name, _)| name.as_str().into()));
-        let owner = AppOwner { app: app.clone(), key, catalog, since: self.now };
+        let owner = AppOwner { app: app.clone(), key, catalog, since: host_time() };
         self.new.insert(app.clone(), owner.clone());
         Ok(Some(Box::new(owner)))
     }

@@ -120,9 +120,9 @@ pub(crate) enum AdminRecord {
     ConnectorSet(Box<ConnectorRecord>),
     /// Somebody removed a connector: the place that it had come to goes as well.
     ConnectorRemoved { name: Box<str> },
-    /// Somebody added a catalog, or it was looked at again and is another one.
+    /// Somebody added a catalog, it was looked at again and is another one, or only what was seen of it is kept.
     CatalogSet(Box<CatalogRecord>),
-    /// Somebody removed a catalog, with what was seen of it.
+    /// Somebody had it forgotten what was seen of a catalog.
     CatalogRemoved { name: Box<str> },
     /// Somebody made a token, or took one back.
     Token(TokenChange),

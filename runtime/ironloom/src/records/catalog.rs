@@ -12,8 +12,8 @@ pub(crate) const MOST_CATALOGS: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CatalogRecord {
     pub name: Box<str>,
-    /// The folder or URL that it is read from.
-    pub source: Box<str>,
+    /// The place that it is read from; `None` where it was removed, and only what was seen of it is kept.
+    pub source: Option<Box<str>>,
     /// The ids that it may speak of, with those below them; all where there is none.
     pub ids: Vec<Box<str>>,
     /// All that was seen of it, as JSON: root, version and time below which it is never taken again.

@@ -317,7 +317,7 @@ fn connector_set(table: Option<&str>, stopped: bool) -> AdminRecord {
 fn catalog_set(index: Digest) -> AdminRecord {
     AdminRecord::CatalogSet(Box::new(CatalogRecord {
         name: "plant".into(),
-        source: "/c".into(),
+        source: Some("/c".into()),
         ids: vec!["com".into()],
         floor: "{}".into(),
         index: Some(index),

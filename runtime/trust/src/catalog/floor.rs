@@ -7,7 +7,7 @@ use super::root::Root;
 use super::{CatalogError, form};
 use crate::envelope::{Envelope, Kind};
 use crate::key::PublicKey;
-use crate::strict::Integer;
+use crate::strict::{self, Integer};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::Digest;
 
@@ -17,8 +17,10 @@ const PART: &str = "index";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Floor {
+    #[serde(deserialize_with = "strict::object")]
     pub root: Root,
     /// The newest index, since this root's keys sign indexes.
+    #[serde(default, deserialize_with = "strict::optional")]
     pub index: Option<Seen>,
     /// The latest time in anything of it that was signed.
     pub latest: Timestamp,

@@ -8,7 +8,7 @@ use super::{CatalogError, CatalogName, form};
 use crate::envelope::{Envelope, Kind};
 use crate::key::PublicKey;
 use crate::rotation::{covers, is_prefix};
-use crate::strict::{Integer, Unique};
+use crate::strict::{self, Integer, Unique};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{AppId, Digest};
 use ironloom_types::limits::MAX_PACKAGE;
@@ -42,12 +42,14 @@ pub struct Index {
     pub issued: Timestamp,
     /// The time from which on nothing is installed by it any more.
     pub expires: Timestamp,
+    #[serde(deserialize_with = "strict::objects")]
     pub publishers: Vec<Publisher>,
     /// In the order of their ids.
+    #[serde(deserialize_with = "strict::objects")]
     pub apps: Vec<App>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::objects")]
     pub revoked: Vec<Revoked>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::objects")]
     pub blocked: Vec<Blocked>,
     /// Statements of keys that others take their place, each an envelope.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -78,9 +80,10 @@ pub struct App {
     pub license: String,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub categories: BTreeSet<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::optional")]
     pub icon: Option<Icon>,
     /// From the oldest to the newest, by the order of SemVer.
+    #[serde(deserialize_with = "strict::objects")]
     pub versions: Vec<Version>,
 }
 
@@ -104,6 +107,7 @@ pub struct Version {
     /// The size of that file in bytes.
     pub size: Integer,
     /// The data that it asks for. The package says it with authority; this is for whoever looks around.
+    #[serde(deserialize_with = "strict::object")]
     pub asks: Asks,
 }
 
@@ -154,7 +158,7 @@ impl Index {
 
     /// Reads what was signed.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, CatalogError> {
-        let index: Self = serde_json::from_slice(bytes).map_err(|error| form(PART, error.to_string()))?;
+        let index: Self = strict::from_slice(bytes).map_err(|error| form(PART, error.to_string()))?;
         index.check()?;
         Ok(index)
     }

@@ -6,7 +6,7 @@ use super::{CatalogError, CatalogName, form};
 use crate::envelope::{Envelope, Keys, Kind, MAX_SIGNATURES};
 use crate::key::PublicKey;
 use crate::rotation::Rotation;
-use crate::strict::Integer;
+use crate::strict::{self, Integer};
 use ironloom_types::clock::Timestamp;
 
 const PART: &str = "root";
@@ -23,11 +23,13 @@ pub struct Root {
     pub issued: Timestamp,
     pub expires: Timestamp,
     /// Who signs this root and, with it, the next one.
+    #[serde(deserialize_with = "strict::object")]
     pub root: Keys,
     /// Who signs indexes.
+    #[serde(deserialize_with = "strict::object")]
     pub index: Keys,
     /// Keys of publishers that took the place of others, which can't say so themselves any more.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::objects")]
     pub rotations: Vec<Rotation>,
 }
 
@@ -93,12 +95,13 @@ impl Root {
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, CatalogError> {
-        let root: Self = serde_json::from_slice(bytes).map_err(|error| form(PART, error.to_string()))?;
+        let root: Self = strict::from_slice(bytes).map_err(|error| form(PART, error.to_string()))?;
         root.check()?;
         Ok(root)
     }
 
-    fn check(&self) -> Result<(), CatalogError> {
+    /// Refuses a root that says nothing.
+    pub(super) fn check(&self) -> Result<(), CatalogError> {
         if self.version.get() == 0 {
             return Err(form(PART, "its version is 0; the first one is 1"));
         }

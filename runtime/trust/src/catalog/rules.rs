@@ -8,7 +8,7 @@ use super::floor::Floor;
 use super::index::{Index, Publisher};
 use crate::key::PublicKey;
 use crate::rotation::{Rotation, covers};
-use ironloom_types::clock::Timestamp;
+use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::ids::{AppId, Digest};
 
 /// One catalog, as it was last seen.
@@ -48,9 +48,20 @@ pub enum Against {
     Expired { catalog: CatalogName, part: &'static str, expired: Timestamp },
 }
 
-/// The time by which catalogs expire: a clock that was set back, or stands, counts no less than what was signed.
-pub fn time(clock: Timestamp, words: &[Word<'_>]) -> Timestamp {
-    words.iter().map(|word| word.floor.latest).fold(clock, Timestamp::max)
+/// The most by which a time in one catalog may be ahead of the clock to count for others, in nanoseconds: a day, for clocks
+/// that were set to another zone by mistake.
+pub const MOST_AHEAD: u64 = 24 * 3_600 * SECOND;
+
+/// The time by which catalogs expire: a clock that was set back, or stands, counts no less than the latest times that were
+/// signed. A time far ahead of the clock doesn't count: its maker's clock is wrong, or means harm to other catalogs.
+pub fn time(clock: Timestamp, latest: impl IntoIterator<Item = Timestamp>) -> Timestamp {
+    let believed = latest.into_iter().filter(|latest| !is_ahead(clock, *latest));
+    believed.fold(clock, Timestamp::max)
+}
+
+/// Returns whether a time is too far ahead of the clock to count.
+pub fn is_ahead(clock: Timestamp, latest: Timestamp) -> bool {
+    latest > clock.plus(MOST_AHEAD)
 }
 
 /// The catalogs that speak of an id, each with the publisher that it gives it to. Where the id belongs to somebody by the word
@@ -67,11 +78,15 @@ fn speaking<'c>(
     words.iter().filter(may).filter_map(|word| Some((*word, word.index.publisher_of(id)?)))
 }
 
-/// Holds a package against all catalogs. Gives those of its signers that none of them has revoked.
+/// Holds a package against all catalogs; without a time also against those that have expired. Gives those of its signers that none of them has revoked.
 ///
 /// # Errors
 /// The first reason against it.
-pub fn check(words: &[Word<'_>], package: Candidate<'_>, now: Timestamp) -> Result<Vec<PublicKey>, Against> {
+pub fn check(
+    words: &[Word<'_>],
+    package: Candidate<'_>,
+    now: Option<Timestamp>,
+) -> Result<Vec<PublicKey>, Against> {
     let Candidate { id, version, digest, signers, by } = package;
     let mut believed = signers.to_vec();
     let mut revoked = None;
@@ -88,7 +103,8 @@ pub fn check(words: &[Word<'_>], package: Candidate<'_>, now: Timestamp) -> Resu
                 return Err(Against::Altered { catalog: catalog(), id: id.clone(), version, listed });
             }
             for (part, expires) in [("index", index.expires), ("root", floor.root.expires)] {
-                if expires <= now {
+                // Its own times always count for itself.
+                if now.is_some_and(|now| expires <= now.max(floor.latest)) {
                     return Err(Against::Expired { catalog: catalog(), part, expired: expires });
                 }
             }

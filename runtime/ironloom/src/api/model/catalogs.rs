@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use ironloom_trust::catalog::trust_file::TrustFile;
 use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{AppId, Digest};
@@ -13,7 +14,8 @@ use ironloom_types::ids::{AppId, Digest};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CatalogRequest {
-    /// A folder of the server's machine, by its path from the root, or a URL that begins with `http://`.
+    /// A folder or bundle of the server's machine, by its path from the root, a URL that begins with `https://` or `http://`, or a
+    /// repository of a registry, as `oci://HOST/REPOSITORY`.
     #[schema(example = "/media/usb/catalog")]
     pub source: String,
     /// Public keys that have signed its first root, or one since: whom to believe, as its maker has told by another way.
@@ -25,11 +27,42 @@ pub(crate) struct CatalogRequest {
     pub ids: Vec<String>,
 }
 
+/// The look at a catalog that is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RefreshRequest {
+    /// Another place, where it is read from now on; without one that of before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+/// A trust file: what was seen of all catalogs, below which none of them is taken again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = Object)]
+pub(crate) struct CatalogTrust(pub TrustFile);
+
+/// The newest that was seen of a catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct CatalogSeen {
+    pub catalog: String,
+    /// The version of its root.
+    pub root: u64,
+    /// The version of its index; none where there was none since its keys were changed.
+    pub index: Option<u64>,
+    /// The latest time in it that was signed.
+    pub latest: Timestamp,
+    /// The catalog is one of this server's; else only what was seen of it is kept, for when it is added.
+    pub added: bool,
+    /// The file has brought something that wasn't known.
+    pub raised: bool,
+}
+
 /// A catalog, as it was last seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct CatalogInfo {
     pub name: String,
-    /// The folder or URL that it is read from.
+    /// The place that it is read from.
     pub source: String,
     /// The app ids that it may speak of; all where there is none.
     pub ids: Vec<String>,
@@ -112,4 +145,8 @@ pub(crate) struct FetchRequest {
     /// The catalog; needed where several offer the app.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catalog: Option<String>,
+    /// The key of its publisher, where catalogs give the app to several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub publisher: Option<PublicKey>,
 }

@@ -1,23 +1,33 @@
 //! The catalogs that a server knows: added, refreshed, removed, and looked through.
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::super::client::{Client, segment};
-use super::super::failure::Outcome;
+use super::super::client::{Answer, Client, flag, segment};
+use super::super::failure::{Failure, Outcome};
 use super::super::{Global, PageArgs, output};
 use crate::api::JSON_TYPE;
-use crate::api::facade::{CatalogInfo, CatalogRequest, Offer, OfferedVersion, Page};
+use crate::api::facade::{
+    CatalogIndex, CatalogInfo, CatalogRequest, CatalogSeen, CatalogTrust, Offer, OfferedVersion, Page,
+    RefreshRequest,
+};
+use ironloom_storage::small_files;
 use ironloom_trust::key::PublicKey;
+use ironloom_types::clock::Timestamp;
 use ironloom_types::text::{clean, listed};
+
+/// The longest trust file that is read; a server takes no more.
+const MAX_TRUST_FILE: u64 = 1 << 20;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Known {
     /// Add a catalog to the server
     Add {
-        /// A folder of the server's machine, or a URL that begins with http://
+        /// A folder or bundle on the server's machine, a URL that begins with https:// or http://, or a repository of a registry,
+        /// as oci://HOST/REPOSITORY
         source: String,
         /// A public key that has signed its root, as its maker has told; more than once for several. Without any, the
         /// keys are shown and nothing is added
@@ -28,16 +38,25 @@ pub(super) enum Known {
         #[arg(long, value_name = "ID")]
         ids: Vec<String>,
     },
-    /// Remove a catalog; what was installed from it stays
+    /// Remove a catalog; what was installed from it stays, and so does what was seen of it
     Remove {
         /// Its name
         name: String,
+        /// Forget what was seen of it as well: whoever adds it again may get an older index
+        #[arg(long)]
+        forget: bool,
     },
     /// Look at a catalog again, or at all of them
     Refresh {
         /// Its name
         name: Option<String>,
+        /// Look in another place, where it is read from now on: such as a newer bundle
+        #[arg(long, value_name = "SOURCE", requires = "name")]
+        source: Option<String>,
     },
+    /// Keep what was seen of catalogs outside of the server, for after the restore of a backup
+    #[command(subcommand)]
+    Trust(Trust),
     /// List the catalogs
     List,
     /// Show a catalog, or an app as all catalogs offer it
@@ -60,6 +79,20 @@ pub(super) enum Known {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum Trust {
+    /// Write a trust file: the versions and times below which no catalog is taken again
+    Export {
+        /// The file. One that is there is replaced
+        file: PathBuf,
+    },
+    /// Raise what was seen to what a trust file says; nothing is lowered
+    Import {
+        /// The file
+        file: PathBuf,
+    },
+}
+
 impl Known {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let client = global.client()?;
@@ -71,36 +104,22 @@ impl Known {
                 let answer = client.post("/v1/catalogs", &[], JSON_TYPE, body.as_bytes())?;
                 output::one(global, &answer, |catalog: CatalogInfo| text(&catalog))
             }
-            Self::Remove { name } => {
-                client.delete(&format!("/v1/catalogs/{}", segment(&name)), &[])?;
-                output::done(global, &format!("the catalog {name} is removed"))
+            Self::Remove { name, forget } => {
+                client.delete(&format!("/v1/catalogs/{}", segment(&name)), &[flag("forget", forget)])?;
+                let stays =
+                    if forget { "what was seen of it is forgotten" } else { "what was seen of it is kept" };
+                output::done(global, &format!("the catalog {name} is removed; {stays}"))
             }
-            Self::Refresh { name: Some(name) } => refresh(global, &client, &name),
-            Self::Refresh { name: None } => {
-                let all: Page<CatalogInfo> = client.get("/v1/catalogs", &[])?.read()?;
-                output::each(all.items, |catalog| refresh(global, &client, &catalog.name))
+            Self::Refresh { name: Some(name), source } => {
+                let answer = refresh(&client, &name, source.map(absolute).transpose()?)?;
+                output::one(global, &answer, |catalog: CatalogInfo| text(&catalog))
             }
-            Self::List => output::list(
-                global,
-                "/v1/catalogs",
-                &[],
-                &["name", "index", "apps", "expires", "refreshed", "source"],
-                |catalog: CatalogInfo| {
-                    let of_index = |show: fn(&crate::api::facade::CatalogIndex) -> String| {
-                        catalog.index.as_ref().map_or("-".to_owned(), show)
-                    };
-                    let expires = of_index(|index| index.expires.to_string());
-                    let expired = catalog.index.as_ref().is_some_and(|index| index.expired);
-                    [
-                        catalog.name.clone(),
-                        of_index(|index| index.version.to_string()),
-                        of_index(|index| index.apps.to_string()),
-                        if expired { format!("{expires}, expired") } else { expires },
-                        catalog.refreshed.to_string(),
-                        catalog.source.clone(),
-                    ]
-                },
-            ),
+            Self::Refresh { name: None, .. } => refresh_all(global, &client),
+            Self::Trust(trust) => trust.run(global, &client),
+            Self::List => {
+                let header = ["name", "index", "apps", "expires", "refreshed", "source"];
+                output::list(global, "/v1/catalogs", &[], &header, row)
+            }
             // An id has a dot, and a name has none.
             Self::Show { name } if name.contains('.') => {
                 let answer = client.get(&format!("/v1/apps/{}", segment(&name)), &[])?;
@@ -132,8 +151,23 @@ impl Known {
     }
 }
 
+/// A catalog in the list of all.
+fn row(catalog: CatalogInfo) -> [String; 6] {
+    let of_index = |show: fn(&CatalogIndex) -> String| catalog.index.as_ref().map_or("-".to_owned(), show);
+    let expires = of_index(|index| second(index.expires));
+    let expired = catalog.index.as_ref().is_some_and(|index| index.expired);
+    [
+        catalog.name.clone(),
+        of_index(|index| index.version.to_string()),
+        of_index(|index| index.apps.to_string()),
+        if expired { format!("{expires}, expired") } else { expires },
+        second(catalog.refreshed),
+        catalog.source.clone(),
+    ]
+}
+
 /// A folder is meant from where the command runs.
-fn absolute(source: String) -> anyhow::Result<String> {
+pub(in crate::cli) fn absolute(source: String) -> anyhow::Result<String> {
     if source.contains("://") {
         return Ok(source);
     }
@@ -141,9 +175,68 @@ fn absolute(source: String) -> anyhow::Result<String> {
     Ok(path.display().to_string())
 }
 
-fn refresh(global: &Global, client: &Client, name: &str) -> Outcome {
-    let answer = client.post(&format!("/v1/catalogs/{}/refresh", segment(name)), &[], JSON_TYPE, b"")?;
-    output::one(global, &answer, |catalog: CatalogInfo| text(&catalog))
+fn refresh(client: &Client, name: &str, source: Option<String>) -> Result<Answer, Failure> {
+    let body = serde_json::to_string(&RefreshRequest { source }).context("no JSON")?;
+    client.post(&format!("/v1/catalogs/{}/refresh", segment(name)), &[], JSON_TYPE, body.as_bytes())
+}
+
+/// Looks at all of them. What fails is told, and the rest goes on; as JSON it is one list.
+fn refresh_all(global: &Global, client: &Client) -> Outcome {
+    let all: Page<CatalogInfo> = client.get("/v1/catalogs", &[])?.read()?;
+    let found = RefCell::new(Vec::new());
+    let outcome = output::each(all.items, |catalog| {
+        let catalog: CatalogInfo = refresh(client, &catalog.name, None)?.read()?;
+        if !global.json {
+            output::print(&text(&catalog))?;
+        }
+        found.borrow_mut().push(catalog);
+        Ok(())
+    });
+    if global.json {
+        let page = Page { items: found.into_inner(), next: None };
+        output::json_text(&format!("{}\n", serde_json::to_string(&page).context("no JSON")?))?;
+    }
+    outcome
+}
+
+impl Trust {
+    fn run(self, global: &Global, client: &Client) -> Outcome {
+        match self {
+            Self::Export { file } => {
+                let answer = client.get("/v1/catalog-trust", &[])?;
+                let trust: CatalogTrust = answer.read()?;
+                small_files::write(&file, answer.text.as_bytes())
+                    .with_context(|| format!("can't write {}", file.display()))?;
+                let count = output::counted(trust.0.catalogs.len() as u64, "catalog");
+                let text = format!("{}: what was seen of {count}", file.display());
+                output::done(global, &text)
+            }
+            Self::Import { file } => {
+                let text = small_files::read_text(&file, MAX_TRUST_FILE)
+                    .map_err(|error| Failure::File(error.to_string()))?;
+                let answer = client.post("/v1/catalog-trust", &[], JSON_TYPE, text.as_bytes())?;
+                output::one(global, &answer, |seen: Page<CatalogSeen>| {
+                    let header = ["catalog", "root", "index", "signed", "state"];
+                    output::table(&header, seen.items.into_iter().map(seen_row))
+                })
+            }
+        }
+    }
+}
+
+fn seen_row(seen: CatalogSeen) -> [String; 5] {
+    let state = match (seen.raised, seen.added) {
+        (true, _) => "raised",
+        (false, true) => "known",
+        (false, false) => "known, not added",
+    };
+    let index = seen.index.map_or("-".to_owned(), |index| index.to_string());
+    [seen.catalog, seen.root.to_string(), index, second(seen.latest), state.to_owned()]
+}
+
+/// A time to the second: what catalogs say is no finer for people.
+pub(in crate::cli) fn second(time: Timestamp) -> String {
+    format!("{:.0}", time.to_jiff())
 }
 
 fn lines(facts: Vec<(&str, String)>) -> String {
@@ -156,7 +249,10 @@ fn text(catalog: &CatalogInfo) -> String {
         let until = if index.expired { "expired at" } else { "expires at" };
         format!(
             "version {} of {}, {} apps, {until} {}",
-            index.version, index.issued, index.apps, index.expires
+            index.version,
+            second(index.issued),
+            index.apps,
+            second(index.expires)
         )
     });
     lines(vec![
@@ -165,7 +261,7 @@ fn text(catalog: &CatalogInfo) -> String {
         ("speaks of", if catalog.ids.is_empty() { "all ids".to_owned() } else { catalog.ids.join(", ") }),
         ("root", format!("version {}, signed by {}", catalog.root, listed(&catalog.root_keys))),
         ("index", index),
-        ("refreshed", catalog.refreshed.to_string()),
+        ("refreshed", second(catalog.refreshed)),
         ("problem", catalog.problem.clone().unwrap_or_default()),
     ])
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::request::Asked;
-use super::{Install, Origin, misuse, upload};
+use super::{Install, Origin, misuse, upload_by};
 use crate::api::facade::{AllInstalled, InstallRequest, Installed, MAX_INSTALLS};
 use crate::cli::client::Client;
 use crate::cli::failure::{Failure, Outcome};
@@ -33,11 +33,12 @@ impl Install {
         let mut requests: Vec<InstallRequest> = Vec::with_capacity(named.len());
         for Named { id, package, asked } in named {
             // Each package is sent once.
-            let digest = match sent.get(&package) {
+            let key = (package, asked.publisher);
+            let digest = match sent.get(&key) {
                 Some(digest) => *digest,
-                None => upload(client, &package)?.info.digest,
+                None => upload_by(client, &key.0, key.1)?.info.digest,
             };
-            sent.insert(package, digest);
+            sent.insert(key, digest);
             requests.push(asked.request(id, digest));
         }
         let answer = self.post(client, &requests, origin)?;

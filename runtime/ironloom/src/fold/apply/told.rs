@@ -108,7 +108,8 @@ impl Applier {
             AdminRecord::ConnectorSet(set) => of_connector(&set.name, "set"),
             AdminRecord::ConnectorRemoved { name } => of_connector(name, "removed"),
             AdminRecord::CatalogSet(set) => {
-                events.tell(What::Catalog { catalog: set.name.to_string(), change: "set" });
+                let change = if set.source.is_some() { "set" } else { "removed" };
+                events.tell(What::Catalog { catalog: set.name.to_string(), change });
             }
             AdminRecord::CatalogRemoved { name } => {
                 events.tell(What::Catalog { catalog: name.to_string(), change: "removed" });

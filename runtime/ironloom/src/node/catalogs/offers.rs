@@ -13,6 +13,7 @@ use crate::catalogs::package_path;
 use crate::node::packages::info;
 use crate::node::{Node, problems};
 use ironloom_trust::catalog::index::{App, Index, Version};
+use ironloom_trust::catalog::search::Searchable;
 use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{AppId, Digest};
@@ -33,14 +34,14 @@ impl Node {
         let wanted = all.iter().filter(|catalog| {
             query.catalog.as_deref().is_none_or(|name| catalog.floor.root.catalog.as_str() == name)
         });
-        let mut found: Vec<(&Index, &App)> = Vec::new();
+        let mut found: Vec<(&Searchable, &App)> = Vec::new();
         for apps in wanted.filter_map(|catalog| catalog.apps.as_ref()) {
             let of_catalog = apps.find(&query.words, query.category.as_deref());
-            found.extend(of_catalog.into_iter().map(|app| (&apps.index, app)));
+            found.extend(of_catalog.into_iter().map(|app| (apps, app)));
         }
         let end = start.saturating_add(query.page.limit).min(found.len());
         let items = found.get(start..end).unwrap_or_default();
-        let items = items.iter().map(|(index, app)| offer(index, app, now, false)).collect();
+        let items = items.iter().map(|(apps, app)| offer(apps, app, now, false)).collect();
         Ok(Page { items, next: (end < found.len()).then(|| end.to_string()) })
     }
 
@@ -48,9 +49,9 @@ impl Node {
     pub(in crate::node) fn show_offers(&self, id: &AppId) -> Answer<Page<Offer>> {
         let now = self.catalog_time();
         let all = self.catalogs.all();
-        let indexes = all.iter().filter_map(|catalog| index(catalog));
+        let catalogs = all.iter().filter_map(|catalog| catalog.apps.as_ref());
         let items: Vec<_> =
-            indexes.filter_map(|index| Some(offer(index, index.app(id)?, now, true))).collect();
+            catalogs.filter_map(|apps| Some(offer(apps, apps.index.app(id)?, now, true))).collect();
         if items.is_empty() {
             return Err(no_offer(id));
         }
@@ -65,7 +66,8 @@ impl Node {
     ) -> Answer<(PackageInfo, bool)> {
         let all = self.catalogs.all();
         let owner = self.shared.owners.read().get(&id).and_then(|owner| owner.key);
-        let catalog = chosen(&all, &id, request.catalog.as_deref(), owner)?;
+        let named = (request.catalog.as_deref(), request.publisher);
+        let catalog = chosen(&all, &id, named, owner)?;
         let name = catalog.floor.root.catalog.clone();
         let version = wanted(catalog, &id, request.version.as_ref())?;
         // One that was sent without its publisher's signature gets it now.
@@ -75,11 +77,16 @@ impl Node {
         {
             return Ok((info(&known), false));
         }
-        let _fetching = self.catalogs.fetching.lock().await;
+        // One of each catalog: a slow web server holds up its own alone.
+        let _own = catalog.fetching.lock().await;
+        let place = self.catalogs.fetching.acquire().await;
+        let _place = place.map_err(|error| problems::internal(&error))?;
         let source = catalog.source.clone();
         let (path, size) = (package_path(version.file), version.size.get());
         let hashed = |bytes: Vec<u8>| (Digest::of(&bytes), bytes);
-        let read = aside(move || source.read(&path, size).map(|bytes| bytes.map(hashed))).await;
+        let access = self.catalog_access();
+        let read =
+            aside(move || source.open(&access)?.read(&path, size).map(|bytes| bytes.map(hashed))).await;
         let read = read.map_err(|error| problems::internal(&error))?;
         let read = read.map_err(|error| Problem::refused("catalog", error.to_string()))?;
         let (found, bytes) = read.ok_or_else(|| {
@@ -112,11 +119,23 @@ fn index(catalog: &Catalog) -> Option<&Index> {
 fn chosen<'c>(
     all: &'c [Arc<Catalog>],
     id: &AppId,
-    named: Option<&str>,
+    (named, publisher): (Option<&str>, Option<PublicKey>),
     owner: Option<PublicKey>,
 ) -> Answer<&'c Catalog> {
     let offers = |catalog: &&Arc<Catalog>| index(catalog).is_some_and(|index| index.app(id).is_some());
     let mut offering: Vec<&Catalog> = all.iter().filter(offers).map(Arc::as_ref).collect();
+    if let Some(key) = publisher {
+        let is_theirs = |catalog: &&Catalog| {
+            let publisher = index(catalog).and_then(|index| index.publisher_of(id));
+            publisher.is_some_and(|publisher| publisher.keys.contains(&key))
+        };
+        let were_some = !offering.is_empty();
+        offering.retain(is_theirs);
+        if were_some && offering.is_empty() {
+            let detail = format!("no catalog that offers {id} gives it to {key}");
+            return Err(Problem::refused("publisher", detail).at(Place::field("publisher")));
+        }
+    }
     let by_owner = |catalog: &&Catalog| {
         let app = index(catalog).and_then(|index| index.app(id));
         app.is_some_and(|app| Some(app.key) == owner)
@@ -138,9 +157,9 @@ fn chosen<'c>(
         (None, several) => {
             let names: Vec<_> = several.iter().map(|one| name(one)).collect();
             let detail = format!("{id} is offered by the catalogs {}", names.join(", "));
-            Err(Problem::refused("catalog", detail)
-                .at(Place::field("catalog"))
-                .hint(format!("Name one with `catalog`, or as `CATALOG/{id}`.")))
+            Err(Problem::refused("catalog", detail).at(Place::field("catalog")).hint(format!(
+                "Name one with `catalog`, or as `CATALOG/{id}`; or its publisher's key with `publisher`."
+            )))
         }
     }
 }
@@ -179,7 +198,8 @@ fn no_offer(id: &AppId) -> Problem {
 }
 
 /// An app as a catalog has it; with all of its versions, or with the newest alone.
-fn offer(index: &Index, app: &App, now: Timestamp, all: bool) -> Offer {
+fn offer(apps: &Searchable, app: &App, now: Timestamp, all: bool) -> Offer {
+    let index = &apps.index;
     let shown = |version: &Version| OfferedVersion {
         version: version.version.to_string(),
         package: version.digest,
@@ -187,18 +207,18 @@ fn offer(index: &Index, app: &App, now: Timestamp, all: bool) -> Offer {
         inputs: version.asks.inputs.0.clone(),
         outputs: version.asks.outputs.0.clone(),
         set_points: version.asks.set_points.0.clone(),
-        blocked: index.blocked(&app.id, &version.version).map(|one| one.reason.clone()),
+        blocked: apps.blocked(&app.id, &version.version).map(|one| one.reason.clone()),
     };
     let newest = app.versions.len().saturating_sub(1);
     let versions = app.versions.iter().skip(if all { 0 } else { newest });
-    let publisher = index.publisher_of(&app.id);
+    let publisher = apps.publisher_of(&app.id);
     Offer {
         catalog: index.catalog.to_string(),
         id: app.id.clone(),
         name: app.name.clone(),
         publisher: publisher.map_or_else(String::new, |publisher| publisher.name.clone()),
         key: app.key,
-        revoked: index.revoked(app.key).map(|revoked| revoked.reason.clone()),
+        revoked: apps.revoked(app.key).map(|revoked| revoked.reason.clone()),
         description: app.description.clone(),
         license: app.license.clone(),
         categories: app.categories.iter().cloned().collect(),

@@ -43,7 +43,7 @@ fn check(
 ) -> Result<Vec<PublicKey>, Against> {
     let (id, version) = (id(app), semver::Version::new(0, 1, 0));
     let digest = Digest::of(b"0.1.0");
-    super::check(words, Candidate { id: &id, version: &version, digest, signers, by: None }, now)
+    super::check(words, Candidate { id: &id, version: &version, digest, signers, by: None }, Some(now))
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn one_version_has_one_contents_and_an_expired_index_installs_nothing_of_its_own
     let (pigs, version) = (id("com.example.pigs"), semver::Version::new(0, 1, 0));
     let other =
         Candidate { id: &pigs, version: &version, digest: Digest::of(b"other"), signers: &key, by: None };
-    let error = super::check(&[site.word()], other, day(2)).unwrap_err();
+    let error = super::check(&[site.word()], other, Some(day(2))).unwrap_err();
     assert!(matches!(error, Against::Altered { .. }), "{error}");
     assert!(check(&[site.word()], "com.example.pigs", &key, day(30)).is_ok());
     let error = check(&[site.word()], "com.example.pigs", &key, day(31)).unwrap_err();
@@ -89,10 +89,22 @@ fn one_version_has_one_contents_and_an_expired_index_installs_nothing_of_its_own
 fn a_clock_that_was_set_back_doesnt_make_an_index_young_again() {
     let mut site = Site::new();
     let clock = day(1);
-    assert_eq!(time(clock, &[site.word()]), clock);
-    site.floor.latest = day(40);
-    assert_eq!(time(clock, &[site.word()]), day(40));
-    assert_eq!(time(day(41), &[site.word()]), day(41));
+    assert_eq!(time(clock, [site.floor.latest]), clock);
+    assert_eq!(time(clock, [day(2), day(1)]), day(2));
+    assert_eq!(time(day(41), [day(40)]), day(41));
+    // Its own times count, however far ahead.
+    let key = [site.signers.publisher.public()];
+    site.floor.latest = day(31);
+    assert!(check(&[site.word()], "com.example.pigs", &key, clock).is_err());
+}
+
+#[test]
+fn a_time_far_ahead_harms_its_own_catalog_alone() {
+    let clock = day(1);
+    assert_eq!(time(clock, [day(2)]), day(2));
+    let far = day(2).plus(1);
+    assert_eq!(time(clock, [far, clock.plus(5)]), clock.plus(5));
+    assert!(is_ahead(clock, far) && !is_ahead(clock, day(2)));
 }
 
 #[test]
@@ -144,10 +156,10 @@ fn another_catalog_has_no_say_in_an_id_that_was_given_and_none_beyond_what_the_a
     let candidate =
         |by| Candidate { id: &pigs, version: &version, digest: Digest::of(b"0.1.0"), signers: &key, by };
     let both = [site.word(), other.word()];
-    assert!(super::check(&both, candidate(None), day(2)).is_err());
-    assert!(super::check(&both, candidate(Some("plant")), day(2)).is_ok());
+    assert!(super::check(&both, candidate(None), Some(day(2))).is_err());
+    assert!(super::check(&both, candidate(Some("plant")), Some(day(2))).is_ok());
     other.ids = vec!["com.hobby".to_owned()];
-    assert!(super::check(&[site.word(), other.word()], candidate(None), day(2)).is_ok());
+    assert!(super::check(&[site.word(), other.word()], candidate(None), Some(day(2))).is_ok());
 }
 
 #[test]

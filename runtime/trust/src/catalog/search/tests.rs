@@ -1,5 +1,6 @@
 //! Words that are looked for.
 
+use super::super::index::{Blocked, Revoked};
 use super::super::testing::Signers;
 use super::*;
 
@@ -23,4 +24,29 @@ fn all_words_are_found_in_any_letters_and_names_come_first() {
     assert_eq!(find("kilometre farm software", Some("fleet")), ["com.example.tyres"]);
     assert_eq!(find("farm", Some("farm")).len(), 2);
     assert!(find("tractor", None).is_empty());
+}
+
+#[test]
+fn what_is_said_of_an_app_is_found_as_the_index_says_it() {
+    let signers = Signers::new();
+    let mut index = signers.index(1);
+    let id = index.apps[0].id.clone();
+    let blocked = |version: Option<&str>, reason: &str| Blocked {
+        id: id.clone(),
+        version: version.map(|version| version.parse().unwrap()),
+        reason: reason.to_owned(),
+    };
+    index.blocked = vec![blocked(Some("0.1.0"), "one"), blocked(None, "all"), blocked(Some("0.2.0"), "late")];
+    let key = signers.publisher.public();
+    index.revoked =
+        vec![Revoked { key, reason: "first".to_owned() }, Revoked { key, reason: "second".to_owned() }];
+    let catalog = Searchable::new(index);
+    for version in ["0.1.0", "0.2.0", "9.0.0"].map(|version| version.parse().unwrap()) {
+        assert_eq!(catalog.blocked(&id, &version), catalog.index.blocked(&id, &version));
+    }
+    assert_eq!(catalog.revoked(key), catalog.index.revoked(key));
+    assert_eq!(catalog.publisher_of(&id), catalog.index.publisher_of(&id));
+    let other = AppId::new("com.example.other").unwrap();
+    assert_eq!(catalog.blocked(&other, &"0.1.0".parse().unwrap()), None);
+    assert_eq!(catalog.publisher_of(&other), None);
 }
