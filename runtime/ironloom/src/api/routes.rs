@@ -9,9 +9,9 @@ use super::facade::{
     Alarm, AllInstalled, CatalogInfo, CatalogRequest, ClockStatus, ConnectorDeadLetter, ConnectorStatus,
     ConnectorTable, DeadLetter, DrivenPoint, FetchRequest, Halt, HaltRequest, Health, InstallRequest,
     Installation, Installed, Invocation, KeptState, LogLevel, NoteRequest, Offer, PackageInfo, PointDetail,
-    PointItem, PointRequest, Readiness, ReadingItem, Reloaded, RenamePoint, RenamedPoint, Replay,
-    ReplayRequest, Reset, Resumed, RetiredPoints, Revised, RevisionRequest, SetLogLevel, SetTime,
-    ShelveRequest, Status, TimeSet, Timer, Usage,
+    PointItem, PointRequest, Readiness, ReadingItem, Rehearsal, RehearsalRequest, Reloaded, RenamePoint,
+    RenamedPoint, Replay, ReplayRequest, Reset, Resumed, RetiredPoints, Revised, RevisionRequest,
+    SetLogLevel, SetTime, ShelveRequest, Status, TimeSet, Timer, Usage,
 };
 use super::installations::Resume;
 use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Parameter, Success};
@@ -20,8 +20,8 @@ use super::push::Accepted;
 use super::state::{StateEntry, StateValue};
 use super::{
     ARROW_TYPE, Api, CSV_TYPE, EVENTS_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, alarms, answers, backup,
-    catalogs, connectors, events, installations, intents, journal, openapi, packages, push, shapes, state,
-    stream, system,
+    catalogs, connectors, events, installations, intents, journal, openapi, packages, push, rehearsals,
+    shapes, state, stream, system,
 };
 use crate::backup::BACKUP_TYPE;
 use crate::telemetry::METRICS_TYPE;
@@ -295,6 +295,40 @@ pub(super) const OPERATIONS: &[Operation] = &[
         gives: Some(shapes::one::<Replay>),
         handler: || post(installations::replay),
         ..POST
+    },
+    Operation {
+        path: "/v1/installations/{id}/rehearsals",
+        id: "startRehearsal",
+        summary: "Begins to run the present version and a changed one beside each other over the recorded journal, each on a state \
+                  of its own and with all effects held back. It runs on; look at it, or cancel it. One at a time: 503",
+        takes: Some(shapes::one::<RehearsalRequest>),
+        gives: Some(shapes::one::<Rehearsal>),
+        answers: &[Success { status: 201, when: "It has begun", types: &[JSON_TYPE] }],
+        handler: || post(rehearsals::start),
+        ..POST
+    },
+    Operation {
+        path: "/v1/installations/{id}/rehearsals",
+        id: "listRehearsals",
+        summary: "Its rehearsals that this server knows, the newest first: the one under way, and the last ones that are over",
+        gives: Some(shapes::page::<Rehearsal>),
+        handler: || get(rehearsals::list),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/rehearsals/{number}",
+        id: "getRehearsal",
+        summary: "How far it has come, and once it is done what differs, the first difference first",
+        gives: Some(shapes::one::<Rehearsal>),
+        handler: || get(rehearsals::show),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/rehearsals/{number}",
+        id: "cancelRehearsal",
+        summary: "Ends it if it is under way, and forgets it",
+        handler: || delete(rehearsals::delete),
+        ..DELETE
     },
     Operation {
         path: "/v1/installations/{id}/capsule",
