@@ -29,5 +29,9 @@ pub use self::lanes::targets::Targets;
 
 /// Runs the command that the arguments name. `serve` gets its node from here, the one place that knows all parts.
 pub fn run() -> ExitCode {
+    // The server starts itself as the subprocess of a rehearsal.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == lanes::rehearsal::SUBCOMMAND) {
+        return lanes::rehearsal::rehearsal_worker();
+    }
     cli::run(node::start)
 }

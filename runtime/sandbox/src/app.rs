@@ -118,11 +118,13 @@ impl LoadedApp {
         self.lost.store(lost, Ordering::Release);
     }
 
-    pub(super) fn compiled(&self) -> CompiledRef {
+    /// The code that it was loaded from.
+    pub fn compiled(&self) -> CompiledRef {
         self.compiled
     }
 
-    pub(super) fn declared(&self) -> Declared {
+    /// The declarations of its manifest.
+    pub fn declared(&self) -> Declared {
         self.declared
     }
 

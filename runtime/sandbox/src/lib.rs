@@ -14,6 +14,7 @@ mod canonical_nan;
 mod capabilities;
 mod code;
 mod compiled;
+mod confine;
 mod engine;
 mod env;
 mod failure;
@@ -46,6 +47,7 @@ pub use self::aside::{BrokenOff, aside};
 pub use self::bindings::types::{Batch, Frame, Quality, Values};
 pub use self::budget::{Meter, Overrun};
 pub use self::code::CodeFigures;
+pub use self::confine::{Confinement, NotConfined, lock_in};
 pub use self::engine::{Allocator, Compiled};
 pub use self::env::{
     AlarmRoom, AppContext, BoxFuture, Cached, Env, Granted, Holdings, MAX_LOADED_BYTES, MAX_LOADED_KEYS,

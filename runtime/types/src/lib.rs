@@ -11,6 +11,7 @@ pub mod interfaces;
 pub mod limits;
 pub mod page;
 pub mod readings;
+pub mod rehearsal;
 pub mod text;
 pub mod work;
 

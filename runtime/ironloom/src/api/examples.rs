@@ -26,6 +26,7 @@ const EXAMPLES: &[Example] = &[
             "time": "2026-07-01T12:00:00.004217312Z",
         })
     }),
+    ("RehearsalRequest", rehearsal),
     ("ReplayRequest", || json!({"from": 100, "to": 120})),
     ("Resume", || json!({"backlog": "drop"})),
     (
@@ -47,6 +48,11 @@ fn install() -> Value {
         "timezone": "Europe/Berlin",
         "from": "beginning",
     })
+}
+
+fn rehearsal() -> Value {
+    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+    json!({"from": "24 h", "change": {"package": digest}, "tolerance": 0.001})
 }
 
 fn problem() -> Value {
@@ -74,7 +80,8 @@ pub(super) fn add(components: &mut Components) {
 mod tests {
     use super::*;
     use crate::api::facade::{
-        InstallRequest, NoteRequest, ReadingItem, ReplayRequest, RevisionRequest, SetLogLevel, ShelveRequest,
+        InstallRequest, NoteRequest, ReadingItem, RehearsalRequest, ReplayRequest, RevisionRequest,
+        SetLogLevel, ShelveRequest,
     };
     use crate::api::installations::Resume;
     use crate::api::problem::Body;
@@ -93,6 +100,7 @@ mod tests {
         reads::<NoteRequest>("NoteRequest");
         reads::<Body>("Problem");
         reads::<ReadingItem>("ReadingItem");
+        reads::<RehearsalRequest>("RehearsalRequest");
         reads::<ReplayRequest>("ReplayRequest");
         reads::<Resume>("Resume");
         reads::<RevisionRequest>("RevisionRequest");

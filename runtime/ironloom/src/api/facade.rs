@@ -152,6 +152,14 @@ pub(crate) trait Facade: Send + Sync + 'static {
     /// replay is under way. Nothing of it is written. It ends where nobody waits for the answer.
     fn replay(&self, id: InstallationId, request: ReplayRequest) -> Later<'_, Replay>;
 
+    /// Begins a rehearsal of a change, in a subprocess; 503 while another one is under way. Nothing of it is written.
+    fn rehearse(&self, id: InstallationId, request: RehearsalRequest) -> Later<'_, Rehearsal>;
+    /// The rehearsals of an installation that this server knows, the newest first.
+    fn rehearsals(&self, id: &InstallationId) -> Answer<Vec<Rehearsal>>;
+    fn rehearsal(&self, id: &InstallationId, number: u64) -> Answer<Rehearsal>;
+    /// Ends a rehearsal that is under way, and forgets it.
+    fn cancel_rehearsal(&self, id: &InstallationId, number: u64) -> Answer<()>;
+
     /// Its last invocations, with all that they depend on but the package; all before them run again for that. 503 while a
     /// replay is under way.
     fn capsule(&self, id: InstallationId, last: u64) -> Later<'_, Capsule>;

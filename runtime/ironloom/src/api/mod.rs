@@ -38,6 +38,7 @@ mod params;
 pub(crate) mod problem;
 mod push;
 pub(crate) mod readings;
+mod rehearsals;
 mod revision;
 mod room;
 mod router;

@@ -6,6 +6,7 @@ mod connectors;
 mod intents;
 mod kept;
 mod points;
+mod rehearsals;
 mod tokens;
 mod usage;
 
@@ -27,6 +28,7 @@ pub(crate) use self::connectors::*;
 pub(crate) use self::intents::*;
 pub(crate) use self::kept::*;
 pub(crate) use self::points::*;
+pub(crate) use self::rehearsals::*;
 pub(crate) use self::tokens::*;
 pub(crate) use self::usage::*;
 use super::value::JsonValue;

@@ -75,6 +75,7 @@ pub(crate) const KINDS: &[&str] = &[
     "publisher-changed",
     "purging",
     "quota-exceeded",
+    "rehearsal",
     "replay",
     "reserved-point",
     "revision",

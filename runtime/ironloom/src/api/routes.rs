@@ -10,9 +10,9 @@ use super::facade::{
     ConnectorDeadLetter, ConnectorStatus, ConnectorTable, DeadLetter, DrivenPoint, FetchRequest, Halt,
     HaltRequest, Health, Identity, InstallRequest, Installation, Installed, Invocation, KeptState, LogLevel,
     NewToken, NoteRequest, Offer, PackageInfo, PointDetail, PointItem, PointRequest, Readiness, ReadingItem,
-    RefreshRequest, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset, Resumed,
-    RetiredPoints, Revised, RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status, TimeSet, Timer,
-    TokenInfo, TokenRequest, Usage,
+    RefreshRequest, Rehearsal, RehearsalRequest, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest,
+    Reset, Resumed, RetiredPoints, Revised, RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status,
+    TimeSet, Timer, TokenInfo, TokenRequest, Usage,
 };
 use super::installations::Resume;
 use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Parameter, Success};
@@ -21,8 +21,8 @@ use super::push::Accepted;
 use super::state::{StateEntry, StateValue};
 use super::{
     ARROW_TYPE, Api, CSV_TYPE, EVENTS_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, access, alarms, answers,
-    backup, catalogs, connectors, events, installations, intents, journal, openapi, packages, push, shapes,
-    state, stream, system,
+    backup, catalogs, connectors, events, installations, intents, journal, openapi, packages, push,
+    rehearsals, shapes, state, stream, system,
 };
 use crate::access::Action;
 use crate::backup::BACKUP_TYPE;
@@ -311,6 +311,42 @@ pub(super) const OPERATIONS: &[Operation] = &[
         gives: Some(shapes::one::<Replay>),
         handler: || post(installations::replay),
         ..POST
+    },
+    Operation {
+        path: "/v1/installations/{id}/rehearsals",
+        id: "startRehearsal",
+        needs: Action::Operate,
+        summary: "Begins to run the present version and a changed one beside each other over the recorded journal, each on a state \
+                  of its own and with all effects held back. It runs on; look at it, or cancel it. One at a time: 503",
+        takes: Some(shapes::one::<RehearsalRequest>),
+        gives: Some(shapes::one::<Rehearsal>),
+        answers: &[Success { status: 201, when: "It has begun", types: &[JSON_TYPE] }],
+        handler: || post(rehearsals::start),
+        ..POST
+    },
+    Operation {
+        path: "/v1/installations/{id}/rehearsals",
+        id: "listRehearsals",
+        summary: "Its rehearsals that this server knows, the newest first: the one under way, and the last ones that are over",
+        gives: Some(shapes::page::<Rehearsal>),
+        handler: || get(rehearsals::list),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/rehearsals/{number}",
+        id: "getRehearsal",
+        summary: "How far it has come, and once it is done what differs, the first difference first",
+        gives: Some(shapes::one::<Rehearsal>),
+        handler: || get(rehearsals::show),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/rehearsals/{number}",
+        id: "cancelRehearsal",
+        needs: Action::Operate,
+        summary: "Ends it if it is under way, and forgets it",
+        handler: || delete(rehearsals::delete),
+        ..DELETE
     },
     Operation {
         path: "/v1/installations/{id}/capsule",

@@ -190,6 +190,22 @@ impl Facade for Fake {
     fn reset(&self, id: InstallationId, from: StartFrom, dry_run: bool) -> Later<'_, Reset> {
         later(Err(Problem::refused("revision", format!("{id} {from} {dry_run}"))))
     }
+    fn rehearse(&self, id: InstallationId, request: RehearsalRequest) -> Later<'_, Rehearsal> {
+        later(Err(Problem::refused("rehearsal", format!("{id} {request:?}"))))
+    }
+
+    fn rehearsals(&self, _: &InstallationId) -> Answer<Vec<Rehearsal>> {
+        Ok(Vec::new())
+    }
+
+    fn rehearsal(&self, id: &InstallationId, number: u64) -> Answer<Rehearsal> {
+        Err(Problem::not_found(format!("{id} {number}")))
+    }
+
+    fn cancel_rehearsal(&self, id: &InstallationId, number: u64) -> Answer<()> {
+        Err(Problem::not_found(format!("{id} {number}")))
+    }
+
     fn replay(&self, id: InstallationId, request: ReplayRequest) -> Later<'_, Replay> {
         later(Err(Problem::refused("replay", format!("{id} {request:?}"))))
     }

@@ -39,6 +39,7 @@ mod progress;
 mod push;
 mod readings;
 mod record;
+mod rehearse;
 mod reload;
 mod replay;
 mod reset;
@@ -177,6 +178,8 @@ enum Command {
     Set(set::Set),
     /// Give an installation another version of its app
     Upgrade(upgrade::Upgrade),
+    /// Try a change of an installation over the recorded journal, beside what runs
+    Rehearse(rehearse::Rehearse),
     /// Start an installation over, from a place of the journal on
     Reset(reset::Reset),
     /// Pause an installation
@@ -290,6 +293,7 @@ impl Command {
             Self::Show(command) => command.run(global),
             Self::Set(command) => command.run(global),
             Self::Upgrade(command) => command.run(global),
+            Self::Rehearse(command) => command.run(global),
             Self::Reset(command) => command.run(global),
             Self::Pause(command) => command.run(global),
             Self::Resume(command) => command.run(global),

@@ -11,6 +11,7 @@ use super::client::{Client, flag, segment};
 use super::failure::{Failure, Outcome};
 use super::install::{Asked, File, Given, Origin, limit_kind, misuse, read, slot};
 use super::packages::{Uploaded, stays, upload};
+use super::rehearse::Condition;
 use super::{Global, output};
 use crate::api::JSON_TYPE;
 use crate::api::facade::{FieldChange, GrantChanges, Installation, LimitChanges, Revised, RevisionRequest};
@@ -29,7 +30,7 @@ pub(super) struct Set {
 
 impl Set {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        self.change.run(global, &self.id, None)
+        self.change.run(global, &self.id, None, None)
     }
 }
 
@@ -67,10 +68,70 @@ pub(super) struct Change {
 pub(super) struct To<'p>(pub Option<&'p str>);
 
 impl Change {
-    /// Changes an installation; `to` where it is to have another package.
-    pub(super) fn run(&self, global: &Global, id: &str, to: Option<To<'_>>) -> Outcome {
+    /// Changes an installation; `to` where it is to have another package, `condition` where it must do the same before.
+    pub(super) fn run(
+        &self,
+        global: &Global,
+        id: &str,
+        to: Option<To<'_>>,
+        condition: Option<&Condition>,
+    ) -> Outcome {
         let client = global.client()?;
-        let (asked, mut origin) = match &self.with {
+        let (request, package, origin) = self.asked(&client, id, to, condition.is_some())?;
+        let path = format!("/v1/installations/{}", segment(id));
+        let kept = condition
+            .filter(|_| !self.dry_run)
+            .map_or(Ok(()), |condition| condition.check(&client, id, &request));
+        let outcome = kept.and_then(|()| self.send(global, &client, &path, &request, &origin));
+        if package.is_new && (self.dry_run || outcome.is_err()) {
+            output::note(&stays(package.info.digest));
+        }
+        outcome
+    }
+
+    /// The change as it is sent, to be tried first.
+    pub(super) fn request_of(
+        &self,
+        client: &Client,
+        id: &str,
+        to: Option<To<'_>>,
+    ) -> Result<RevisionRequest, Failure> {
+        Ok(self.request_for(client, id, to)?.0)
+    }
+
+    /// The change that is asked for, which must be one; and with `guarded` only for the revision that is there now.
+    fn asked(
+        &self,
+        client: &Client,
+        id: &str,
+        to: Option<To<'_>>,
+        guarded: bool,
+    ) -> Result<(RevisionRequest, Uploaded, Origin), Failure> {
+        let (mut request, package, origin, now) = self.request_for(client, id, to)?;
+        let is_empty = request
+            == RevisionRequest {
+                revision: request.revision,
+                at_cursor: request.at_cursor,
+                ..Default::default()
+            };
+        if is_empty {
+            return Err(misuse(
+                "nothing is to be changed: name it, such as --set NAME=VALUE, or by --with FILE",
+            ));
+        }
+        if guarded {
+            request.revision = request.revision.or(Some(now));
+        }
+        Ok((request, package, origin))
+    }
+
+    fn request_for(
+        &self,
+        client: &Client,
+        id: &str,
+        to: Option<To<'_>>,
+    ) -> Result<(RevisionRequest, Uploaded, Origin, Revision), Failure> {
+        let (mut asked, mut origin) = match &self.with {
             None => (Asked::default(), Origin::default()),
             Some(path) => match read(path)? {
                 (File::One(asked), origin) => (*asked, origin),
@@ -80,31 +141,9 @@ impl Change {
             },
         };
         self.given.leave_to_flags(&mut origin.places);
-        self.change(global, &client, id, to, asked, &origin)
-    }
-
-    fn change(
-        &self,
-        global: &Global,
-        client: &Client,
-        id: &str,
-        to: Option<To<'_>>,
-        mut asked: Asked,
-        origin: &Origin,
-    ) -> Outcome {
         let of_file: Vec<SlotName> = asked.grants.outputs.keys().cloned().collect();
         self.given.apply(&mut asked)?;
-        if asked.adopt.is_some() {
-            return Err(misuse("`adopt` says what an install goes on with; take it out of the file"));
-        }
-        if asked.from.is_some() {
-            return Err(misuse("`from` says where an install begins; take it out of the file"));
-        }
-        if let Some(other) = asked.id.as_ref().filter(|other| other.as_str() != id) {
-            return Err(misuse(format!(
-                "the file is of the installation {other}, and {id} is to be changed"
-            )));
-        }
+        check_file(&asked, id)?;
         let path = format!("/v1/installations/{}", segment(id));
         let now: Installation = client.get(&path, &[])?.read()?;
         // A flag says which values are allowed, and nothing of the rest of a grant.
@@ -126,22 +165,7 @@ impl Change {
         };
         self.given.add_settings(&mut asked, &package.info)?;
         let request = self.request(asked, to.is_some().then_some(package.info.digest), made_from)?;
-        let is_empty = request
-            == RevisionRequest {
-                revision: request.revision,
-                at_cursor: request.at_cursor,
-                ..Default::default()
-            };
-        if is_empty {
-            return Err(misuse(
-                "nothing is to be changed: name it, such as --set NAME=VALUE, or by --with FILE",
-            ));
-        }
-        let outcome = self.send(global, client, &path, &request, origin);
-        if package.is_new && (self.dry_run || outcome.is_err()) {
-            output::note(&stays(package.info.digest));
-        }
-        outcome
+        Ok((request, package, origin, now.revision))
     }
 
     /// The package that the installation has. The file may name it, and no other.
@@ -218,6 +242,20 @@ impl Change {
         }
         Ok(request)
     }
+}
+
+/// Refuses what only an install has, and what is of another installation.
+fn check_file(asked: &Asked, id: &str) -> Outcome {
+    if asked.adopt.is_some() {
+        return Err(misuse("`adopt` says what an install goes on with; take it out of the file"));
+    }
+    if asked.from.is_some() {
+        return Err(misuse("`from` says where an install begins; take it out of the file"));
+    }
+    if let Some(other) = asked.id.as_ref().filter(|other| other.as_str() != id) {
+        return Err(misuse(format!("the file is of the installation {other}, and {id} is to be changed")));
+    }
+    Ok(())
 }
 
 /// Has a grant allow other values, and leaves all else as it is now.

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::Global;
 use super::failure::Outcome;
+use super::rehearse::Condition;
 use super::set::{Change, To};
 
 /// Gives an installation another version of its app: what it has stays, and so does its state. What the version needs
@@ -17,10 +18,13 @@ pub(super) struct Upgrade {
     package: Option<String>,
     #[command(flatten)]
     change: Change,
+    #[command(flatten)]
+    condition: Condition,
 }
 
 impl Upgrade {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        self.change.run(global, &self.id, Some(To(self.package.as_deref())))
+        let condition = Some(&self.condition).filter(|condition| condition.is_given());
+        self.change.run(global, &self.id, Some(To(self.package.as_deref())), condition)
     }
 }

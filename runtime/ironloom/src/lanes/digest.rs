@@ -53,6 +53,15 @@ impl Points {
         };
         self.in_order.iter().map(path).collect()
     }
+
+    /// Their paths where no point has a number yet.
+    pub(crate) fn new_paths(&self, effects: &Effects) -> Vec<Option<PointPath>> {
+        let path = |point: &PointNumber| {
+            let new = point.pending_index().and_then(|index| effects.new_points.get(index));
+            new.map(|new| new.path.clone())
+        };
+        self.in_order.iter().map(path).collect()
+    }
 }
 
 /// The digest of these effects, whose derived readings have these points and paths.

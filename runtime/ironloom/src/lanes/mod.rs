@@ -18,6 +18,7 @@ pub(crate) mod pace;
 pub(crate) mod policy;
 pub(crate) mod price;
 pub(crate) mod rate;
+pub(crate) mod rehearsal;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod scheduler;
@@ -45,12 +46,15 @@ use self::scheduler::{Length, Scheduler};
 use self::targets::Targets;
 use crate::fold::durable::{Durable, Listener, Term};
 use crate::fold::slab::Slab;
+use crate::records::installation::Revision;
 use ironloom_apps::binding::Target;
+use ironloom_apps::manifest::{self, Manifest};
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::wiring::{Neighbour, Neighbours, Wiring};
-use ironloom_sandbox::{AppContext, Interrupt, LoadedApp};
+use ironloom_sandbox::{AppContext, Interrupt, LoadedApp, OutputKind, OutputSlot};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{self, Generation, InstallationId};
+use ironloom_types::limits::Limits;
 
 /// One installation at work: what is durable of it, and what this process adds.
 pub(crate) struct Lane {
@@ -102,6 +106,25 @@ pub(crate) struct App {
     pub code: Arc<LoadedApp>,
     /// The part of the revision that each invocation is given.
     pub context: Arc<AppContext>,
+}
+
+/// Makes the part of a revision that each invocation is given.
+pub(crate) fn context_of(manifest: &Manifest, revision: &Revision, limits: &Limits) -> AppContext {
+    let outputs = manifest.outputs.iter().map(|output| OutputSlot {
+        name: output.name.clone(),
+        kind: match output.kind {
+            manifest::OutputKind::Derived => OutputKind::Derived,
+            manifest::OutputKind::SetPoint => OutputKind::SetPoint,
+        },
+        value_type: output.value_type.tag(),
+    });
+    AppContext {
+        outputs: outputs.collect(),
+        alarms: manifest.alarms.iter().map(|alarm| alarm.name.clone()).collect(),
+        timers: manifest.timers.iter().map(|timer| timer.name.clone()).collect(),
+        settings: Arc::clone(&revision.settings),
+        limits: limits.clone(),
+    }
 }
 
 /// The part that holds for one revision only.

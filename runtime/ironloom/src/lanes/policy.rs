@@ -273,7 +273,7 @@ pub(crate) fn judge_timer(
     judged
 }
 
-fn remember_failure(trouble: &mut Trouble, now: Timestamp) {
+pub(super) fn remember_failure(trouble: &mut Trouble, now: Timestamp) {
     // Those of a time to come are from before the clock was set back: they would stay for ever.
     trouble.failures.retain(|at| *at <= now && at.0 + FAILURE_WINDOW > now.0);
     trouble.failures.push(now);

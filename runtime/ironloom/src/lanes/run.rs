@@ -4,11 +4,16 @@ pub(crate) mod choose;
 mod damage;
 mod invoke;
 mod migrate;
+mod rehearse;
 mod replay;
 mod room;
 mod settle;
 
+pub(in crate::lanes) use self::invoke::{invocation_id, seed};
 pub(crate) use self::migrate::{MigrateError, Migrated};
+pub(in crate::lanes) use self::migrate::{Migration, migrate_all};
+pub(crate) use self::rehearse::Rehearsed;
+pub(in crate::lanes) use self::replay::MOST_CPU;
 pub(crate) use self::replay::{Again, Captured, PastStages, ReplayError, Stage};
 
 use std::sync::Arc;

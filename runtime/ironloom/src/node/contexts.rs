@@ -5,9 +5,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::fold::interner::Interner;
+use crate::lanes::context_of;
 use crate::records::installation::Revision;
-use ironloom_apps::manifest::{self, Manifest};
-use ironloom_sandbox::{AppContext, OutputKind, OutputSlot};
+use ironloom_apps::manifest::Manifest;
+use ironloom_sandbox::AppContext;
 use ironloom_types::limits::Limits;
 
 /// The contexts that installations have.
@@ -17,27 +18,8 @@ pub(super) struct Contexts(Mutex<Interner<AppContext>>);
 impl Contexts {
     /// The context of a revision under these limits. Many installations of a package have the same settings and limits.
     pub(super) fn of(&self, manifest: &Manifest, revision: &Revision, limits: &Limits) -> Arc<AppContext> {
-        let made = Arc::new(context(manifest, revision, limits));
+        let made = Arc::new(context_of(manifest, revision, limits));
         self.0.lock().one(made)
-    }
-}
-
-/// Makes the part of a revision that each invocation is given.
-fn context(manifest: &Manifest, revision: &Revision, limits: &Limits) -> AppContext {
-    let outputs = manifest.outputs.iter().map(|output| OutputSlot {
-        name: output.name.clone(),
-        kind: match output.kind {
-            manifest::OutputKind::Derived => OutputKind::Derived,
-            manifest::OutputKind::SetPoint => OutputKind::SetPoint,
-        },
-        value_type: output.value_type.tag(),
-    });
-    AppContext {
-        outputs: outputs.collect(),
-        alarms: manifest.alarms.iter().map(|alarm| alarm.name.clone()).collect(),
-        timers: manifest.timers.iter().map(|timer| timer.name.clone()).collect(),
-        settings: Arc::clone(&revision.settings),
-        limits: limits.clone(),
     }
 }
 

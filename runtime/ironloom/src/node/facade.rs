@@ -17,9 +17,9 @@ use crate::api::facade::{
     Installation, Installed, IntentDeed, Invocation, KeptState, Later, LogLevel, LogLines, LogPage, Lookup,
     NewToken, NumberedQuery, Offer, OfferQuery, OutputsQuery, PackageInfo, Page, PageQuery, PointDetail,
     PointItem, PointRequest, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, RefreshRequest,
-    Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey, Reset, Resumed, RetirePoints,
-    RetiredPoints, Revised, RevisionRequest, SetTime, Slowed, StartFrom, StateItem, Status, StreamClaim,
-    TimeSet, Timer, TokenInfo, TokenRequest, Usage, UsageQuery,
+    Rehearsal, RehearsalRequest, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey,
+    Reset, Resumed, RetirePoints, RetiredPoints, Revised, RevisionRequest, SetTime, Slowed, StartFrom,
+    StateItem, Status, StreamClaim, TimeSet, Timer, TokenInfo, TokenRequest, Usage, UsageQuery,
 };
 use crate::lanes::Lane;
 use crate::telemetry::events::Events;
@@ -225,6 +225,23 @@ impl Facade for NodeFacade {
 
     fn replay(&self, id: InstallationId, request: ReplayRequest) -> Later<'_, Replay> {
         Box::pin(self.0.replay(id, request))
+    }
+
+    fn rehearse(&self, id: InstallationId, request: RehearsalRequest) -> Later<'_, Rehearsal> {
+        Box::pin(to_its_end(Arc::clone(&self.0).begin_rehearsal(id, request)))
+    }
+
+    fn rehearsals(&self, id: &InstallationId) -> Answer<Vec<Rehearsal>> {
+        self.lane(id)?;
+        Ok(self.0.rehearsals.list(id))
+    }
+
+    fn rehearsal(&self, id: &InstallationId, number: u64) -> Answer<Rehearsal> {
+        self.0.rehearsals.show(id, number)
+    }
+
+    fn cancel_rehearsal(&self, id: &InstallationId, number: u64) -> Answer<()> {
+        self.0.rehearsals.cancel(id, number)
     }
 
     fn capsule(&self, id: InstallationId, last: u64) -> Later<'_, Capsule> {

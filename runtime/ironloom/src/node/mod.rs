@@ -34,6 +34,7 @@ mod paths;
 mod points;
 mod problems;
 mod purge;
+mod rehearsals;
 mod reload;
 mod replay;
 mod reset;
@@ -113,6 +114,7 @@ pub(crate) struct Node {
     bound_looks: Arc<Semaphore>,
     /// Replays at a time.
     replays: Arc<Semaphore>,
+    rehearsals: rehearsals::Rehearsals,
     /// The installations for which sources are slowed.
     keep_up: keep_up::KeepUp,
     expiring: retention_warnings::Expiring,

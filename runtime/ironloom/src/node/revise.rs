@@ -94,6 +94,18 @@ impl Node {
         self.begin_revision(&lane, &before, new, (at_cursor, if_match), code).await
     }
 
+    /// The revision that a change would begin, with warnings about it. Nothing is changed.
+    pub(super) async fn revision_to_try(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        request: &RevisionRequest,
+    ) -> Answer<(Revision, Arc<KnownPackage>, Vec<String>)> {
+        let before = lane.newest();
+        check_guard(lane, &before, request.revision)?;
+        let New { revision, known, warnings, .. } = self.planned_revision(lane, &before, request).await?;
+        Ok((revision, known, warnings))
+    }
+
     /// Plans aside: points may be looked at.
     async fn planned_revision(
         self: &Arc<Self>,

@@ -100,6 +100,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         waited_for: tokio::sync::Semaphore::new(super::applied::MAX_WAITED_FOR),
         bound_looks: Arc::new(tokio::sync::Semaphore::new(super::applied::MAX_BOUND_LOOKS)),
         replays: Arc::new(tokio::sync::Semaphore::new(1)),
+        rehearsals: super::rehearsals::Rehearsals::new(compiled),
         keep_up: super::keep_up::KeepUp::default(),
         expiring: super::retention_warnings::Expiring::default(),
         connectors: Mutex::new(Some(Connectors::default())),

@@ -1,18 +1,15 @@
 //! The worker's own side: limits, then compiles.
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
 
-use landlock::{ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetStatus, Scope};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::{Found, MAX_FOUND, Refusal};
 use crate::canonical_nan::Problem;
+use crate::confine::{Confinement, lock_in};
 use crate::engine::{Allocator, Compiled, TABLE_ELEMENTS};
 use crate::{canonical_nan, engine};
 use ironloom_types::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_PACKAGE, MAX_TABLES};
@@ -51,10 +48,12 @@ fn work() -> Result<(), Failed> {
     let (server, memory, code_limit, cpu) = (number()?, number()?, number()?, number()?);
     let task = arguments.next().unwrap_or_default();
     let compiled = if task == WITH_LINES { Compiled::WithLines } else { Compiled::Rewritten };
-    limit_itself(server, memory, code_limit, cpu)?;
+    // What comes next reads bytes that nobody vouches for.
+    let (file, descriptors, nice) = (code_limit, MAX_DESCRIPTORS, 10);
+    Confinement { server, memory, cpu, file, descriptors, threads: false, nice }.limit()?;
     // The engine looks at files of the kernel; from then on there are none.
     let engine = if task == LOOK { None } else { Some(engine::engine(1, Allocator::Pool, compiled)?) };
-    let confined = lock_itself_in()?;
+    let confined = lock_in()?;
 
     let mut wasm = Vec::new();
     std::io::stdin().lock().take(MAX_PACKAGE as u64 + 1).read_to_end(&mut wasm)?;
@@ -79,59 +78,6 @@ fn work() -> Result<(), Failed> {
     stdout.flush()?;
     std::io::stderr().write_all(&found)?;
     Ok(())
-}
-
-/// Limits this process: what comes next reads bytes that nobody vouches for.
-fn limit_itself(server: u64, memory: u64, code: u64, cpu: u64) -> Result<(), Failed> {
-    // It ends with the server. A server that has ended already sends no signal.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    if rustix::process::getppid().map(Pid::as_raw_nonzero).map(|pid| i64::from(pid.get()))
-        != i64::try_from(server).ok()
-    {
-        return Err("the server has ended".into());
-    }
-    // When memory runs out, the kernel kills this process rather than the server.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    // Data, not address space: the pool reserves much of that and touches none.
-    limit(Resource::Data, memory, memory)?;
-    // The signal comes at the first, the end at the second.
-    limit(Resource::Cpu, cpu, cpu + 5)?;
-    limit(Resource::Core, 0, 0)?;
-    limit(Resource::Fsize, code, code)?;
-    limit(Resource::Nofile, MAX_DESCRIPTORS, MAX_DESCRIPTORS)?;
-    // No thread and no process is started any more.
-    limit(Resource::Nproc, 0, 0)?;
-    // The server comes first.
-    let _ = rustix::process::nice(10);
-    Ok(())
-}
-
-/// Sets a limit, unless whoever has started the server has set a lower one: that can't be raised.
-fn limit(resource: Resource, current: u64, maximum: u64) -> Result<(), Failed> {
-    let given = getrlimit(resource).maximum.unwrap_or(u64::MAX);
-    let limit = Rlimit { current: Some(current.min(given)), maximum: Some(maximum.min(given)) };
-    Ok(setrlimit(resource, limit)?)
-}
-
-/// Has the kernel refuse all files and connections from here on, and more privileges for good. An older kernel
-/// does as much of it as it can; returns whether this one does it all.
-fn lock_itself_in() -> Result<bool, Failed> {
-    let abi = ABI::V6;
-    let status = Ruleset::default()
-        .handle_access(AccessFs::from_all(abi))?
-        .handle_access(AccessNet::from_all(abi))?
-        .scope(Scope::from_all(abi))?
-        .create()?
-        .restrict_self()?;
-    Ok(status.ruleset == RulesetStatus::FullyEnforced && status.no_new_privs && is_locked_in())
-}
-
-/// Tries what the kernel has promised to refuse.
-fn is_locked_in() -> bool {
-    let is_refused =
-        |tried: std::io::Result<()>| tried.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
-    is_refused(File::open("/proc/self/exe").map(drop))
-        && is_refused(TcpStream::connect((Ipv4Addr::LOCALHOST, 1)).map(drop))
 }
 
 /// Validates, lists and compiles.

@@ -87,12 +87,12 @@ impl Runner {
 }
 
 /// The id of an invocation, which its app may read.
-pub(super) fn invocation_id(generation: Generation, ordinal: Ordinal) -> String {
+pub(in crate::lanes) fn invocation_id(generation: Generation, ordinal: Ordinal) -> String {
     format!("{generation}-{ordinal}")
 }
 
 /// The key of an invocation's random numbers.
-pub(super) fn seed(generation: Generation, ordinal: Ordinal) -> [u8; 32] {
+pub(in crate::lanes) fn seed(generation: Generation, ordinal: Ordinal) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"ironloom/random/1");
     hash.update(TenantId::MAIN.0.to_le_bytes());

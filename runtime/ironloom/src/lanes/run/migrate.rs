@@ -18,7 +18,7 @@ use crate::lanes::replay::{MAX_STATE, Replica, Shared as SharedReplica, Surround
 use crate::lanes::{App, Lane};
 use crate::records::commit::OutcomeKind;
 use crate::records::installation::Revision;
-use ironloom_sandbox::{Env, HostFault, Interrupt, Outcome, Report, Scan};
+use ironloom_sandbox::{Env, HostFault, Interrupt, Outcome, Report, Sandbox, Scan};
 use ironloom_storage::store::Storage;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
@@ -92,51 +92,12 @@ impl Runner {
         let (generation, interrupt, used) = (lane.generation, lane.interrupt.clone(), lane.used());
         let migration =
             Migration { generation, revision, app, previous, made, now, interrupt, used, rest: 0 };
-        let written = self.migrate_all(&migration, &replica, |report| self.pay_step(lane, report)).await?;
+        let written = migrate_all(&self.sandbox, &self.shared.points, &migration, &replica, |report| {
+            self.pay_step(lane, report)
+        })
+        .await?;
         let after = replica.read();
         Ok(differences(&before, &after, written))
-    }
-
-    /// Runs all steps on a replica; `pay` is shown what each took. Returns the keys that were written.
-    pub(super) async fn migrate_all(
-        &self,
-        migration: &Migration<'_>,
-        replica: &SharedReplica,
-        pay: impl Fn(&mut Report),
-    ) -> Result<BTreeSet<Box<str>>, MigrateError> {
-        let mut written = BTreeSet::new();
-        let mut resume: Option<Vec<u8>> = None;
-        let mut cpu = Duration::ZERO;
-        for step in 1..=MOST_STEPS {
-            let env = migration.env(step, replica, &self.shared.points);
-            let from = (migration.previous, resume.as_deref());
-            let (next, mut report) = self.sandbox.migrate(&migration.app.code, from, env).await;
-            cpu += report.cpu;
-            pay(&mut report);
-            tokio::time::sleep(report.cpu.saturating_mul(migration.rest)).await;
-            let ended = ended_step(step, report)?;
-            written.extend(ended.effects.state.keys().map(Box::<str>::from));
-            let state_bytes = {
-                let mut changed = replica.write();
-                changed.take(&ended.effects, None, migration.now);
-                changed.state_bytes()
-            };
-            if state_bytes > MAX_STATE {
-                return Err(MigrateError::TooLarge);
-            }
-            if written.len() > MOST_KEYS {
-                return Err(MigrateError::Keys { step, keys: written.len() });
-            }
-            match next {
-                None => return Ok(written),
-                Some(next) if next.len() > MOST_RESUME => {
-                    return Err(MigrateError::Resume { step, bytes: next.len() });
-                }
-                Some(_) if cpu > MOST_CPU => return Err(MigrateError::TooLong { steps: step }),
-                Some(next) => resume = Some(next),
-            }
-        }
-        Err(MigrateError::TooMany)
     }
 
     /// Pays for a step, and keeps its lines.
@@ -146,8 +107,51 @@ impl Runner {
     }
 }
 
+/// Runs all steps on a replica; `pay` is shown what each took. Returns the keys that were written.
+pub(in crate::lanes) async fn migrate_all(
+    sandbox: &Sandbox,
+    points: &Arc<Points>,
+    migration: &Migration<'_>,
+    replica: &SharedReplica,
+    pay: impl Fn(&mut Report),
+) -> Result<BTreeSet<Box<str>>, MigrateError> {
+    let mut written = BTreeSet::new();
+    let mut resume: Option<Vec<u8>> = None;
+    let mut cpu = Duration::ZERO;
+    for step in 1..=MOST_STEPS {
+        let env = migration.env(step, replica, points);
+        let from = (migration.previous, resume.as_deref());
+        let (next, mut report) = sandbox.migrate(&migration.app.code, from, env).await;
+        cpu += report.cpu;
+        pay(&mut report);
+        tokio::time::sleep(report.cpu.saturating_mul(migration.rest)).await;
+        let ended = ended_step(step, report)?;
+        written.extend(ended.effects.state.keys().map(Box::<str>::from));
+        let state_bytes = {
+            let mut changed = replica.write();
+            changed.take(&ended.effects, None, migration.now);
+            changed.state_bytes()
+        };
+        if state_bytes > MAX_STATE {
+            return Err(MigrateError::TooLarge);
+        }
+        if written.len() > MOST_KEYS {
+            return Err(MigrateError::Keys { step, keys: written.len() });
+        }
+        match next {
+            None => return Ok(written),
+            Some(next) if next.len() > MOST_RESUME => {
+                return Err(MigrateError::Resume { step, bytes: next.len() });
+            }
+            Some(_) if cpu > MOST_CPU => return Err(MigrateError::TooLong { steps: step }),
+            Some(next) => resume = Some(next),
+        }
+    }
+    Err(MigrateError::TooMany)
+}
+
 /// The steps of a migration, and what they have in common.
-pub(super) struct Migration<'m> {
+pub(in crate::lanes) struct Migration<'m> {
     pub generation: Generation,
     /// The revision that is to come, and its code.
     pub revision: &'m Arc<Revision>,

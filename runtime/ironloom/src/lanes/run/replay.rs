@@ -1,7 +1,7 @@
 //! Runs the recorded invocations of an installation again, and compares what comes of them with the records.
 
 mod error;
-mod stages;
+pub(super) mod stages;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ const PAGE: usize = 256;
 /// For each second of CPU time so many of rest: it takes a fifth of a processor.
 const REST: u32 = 4;
 /// The most CPU time that a grant can give an invocation, in nanoseconds.
-const MOST_CPU: u64 = 10_000_000_000;
+pub(in crate::lanes) const MOST_CPU: u64 = 10_000_000_000;
 /// More than any installation has used: of those that wait for a processor it goes last.
 const LAST: u64 = u64::MAX / 2;
 
@@ -268,7 +268,7 @@ impl Runner {
     }
 
     /// The records behind an ordinal, all attempts of each; `None` at the end.
-    async fn records(
+    pub(super) async fn records(
         &self,
         lane: &Arc<Lane>,
         after: Ordinal,
@@ -375,7 +375,7 @@ impl Runner {
 
     /// Has each reading of one invocation come in by the unit of its own point, whoever gives its entity now. Of two points
     /// of one entity only one is in it: the other came once all of its readings were taken.
-    fn convert_as_they_were(&self, routes: &Prepared, slices: &[Slice]) {
+    pub(super) fn convert_as_they_were(&self, routes: &Prepared, slices: &[Slice]) {
         let rows = slices.iter().flat_map(|slice| {
             let chunk = &slice.note.chunk;
             slice.rows().iter().map(|note| chunk.row(note.row as usize).point)
@@ -433,7 +433,7 @@ impl Runner {
 
 /// Says of each record if it is the last attempt of its invocation. Of a page that is known, since it has all attempts
 /// of each; one above `done` may be tried again.
-fn with_last(records: Vec<Invocation>, done: Ordinal) -> Vec<(Invocation, bool)> {
+pub(super) fn with_last(records: Vec<Invocation>, done: Ordinal) -> Vec<(Invocation, bool)> {
     let next: Vec<_> = records.iter().skip(1).map(|next| Some(next.ordinal)).chain([None]).collect();
     let is_last = |record: &Invocation, next: Option<Ordinal>| {
         record.ordinal <= done && next.is_none_or(|next| next > record.ordinal)
@@ -467,7 +467,7 @@ fn bytes_of(batch: &Batch) -> usize {
 
 /// The last ordinal that has records, and the last one before a person changed the state. Attempts that failed stand
 /// under the ordinal of the next invocation.
-fn ends(lane: &Lane) -> (Ordinal, Option<Ordinal>) {
+pub(super) fn ends(lane: &Lane) -> (Ordinal, Option<Ordinal>) {
     let book = lane.book();
     let meta = book.meta();
     (if meta.attempts > 0 { meta.ordinal.next() } else { meta.ordinal }, meta.repaired)

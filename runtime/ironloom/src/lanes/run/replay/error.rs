@@ -4,7 +4,16 @@ use super::{MOST_BYTES, MOST_READINGS};
 use crate::fold::past::KEPT;
 use crate::lanes::replay::MAX_STATE;
 use crate::lanes::run::migrate::MigrateError;
+use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, Ordinal, Revision};
+
+/// The earliest time that is possible instead.
+fn or_from(earliest: Option<Timestamp>) -> String {
+    match earliest {
+        Some(earliest) => format!("; the earliest time is {}", earliest.to_jiff()),
+        None => "; no earlier or later time is possible either, until the host has made one".to_owned(),
+    }
+}
 
 /// The reason why a replay goes no further.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +41,11 @@ pub(crate) enum ReplayError {
         "a person changed its state before invocation {0}: from there on it rests on more than the records of invocations, and can't run again"
     )]
     Repaired(Ordinal),
+    #[error(
+        "the state of {} can't be made: {why}, and no copy of the state from before that time is kept{}",
+        .from.to_jiff(), or_from(*.earliest)
+    )]
+    NoStart { from: Timestamp, why: String, earliest: Option<Timestamp> },
     #[error("it has no invocation yet")]
     Nothing,
     #[error("it was reset or uninstalled meanwhile")]

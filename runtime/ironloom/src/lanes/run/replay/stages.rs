@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{MOST_CPU, ReplayError, Rerun};
 use crate::fold::durable::Term;
 use crate::lanes::run::Runner;
-use crate::lanes::run::migrate::Migration;
+use crate::lanes::run::migrate::{Migration, migrate_all};
 use crate::lanes::{App, Lane};
 use crate::records::installation::Revision;
 use ironloom_apps::manifest::Manifest;
@@ -74,7 +74,7 @@ fn slow(app: App) -> App {
 }
 
 /// A revision of the lane, whether it still runs under it or not.
-pub(super) async fn stage(
+pub(in crate::lanes::run) async fn stage(
     lane: &Lane,
     number: ids::Revision,
     past: &dyn PastStages,
@@ -134,7 +134,7 @@ impl Runner {
             rest: super::REST,
         };
         let revision = stage.number();
-        let migrated = self.migrate_all(&migration, replica, |_| ()).await;
+        let migrated = migrate_all(&self.sandbox, &self.shared.points, &migration, replica, |_| ()).await;
         rerun.goes_on()?;
         match migrated {
             Ok(_) => Ok(()),
