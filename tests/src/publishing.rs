@@ -84,7 +84,7 @@ impl Maker {
         Ok(maker)
     }
 
-    /// The catalog.
+    /// The folder of the catalog that it makes.
     pub fn catalog(&self) -> PathBuf {
         self.folder.join("catalog")
     }

@@ -55,7 +55,7 @@ pub(crate) struct Config {
     pub limits: Limits,
     pub site: Site,
     pub policy: Policy,
-    /// `[catalogs]`.
+    /// `[catalogs]`: how their places are reached.
     pub catalogs: Access,
     /// `[points."pattern"]`, in the order of the patterns.
     pub points: Vec<PointUnit>,

@@ -35,6 +35,7 @@ mod operation;
 mod paced;
 mod packages;
 mod params;
+mod platform;
 pub(crate) mod problem;
 mod push;
 pub(crate) mod readings;

@@ -293,6 +293,9 @@ impl Facade for Fake {
     fn check_match(&self, _: &InstallationId, _: &IfMatch) -> Answer<()> {
         Ok(())
     }
+}
+
+impl Platform for Fake {
     fn clock(&self) -> ClockStatus {
         let (machine, journal) = (Timestamp(1_000), Timestamp(1_000));
         ClockStatus { source: Source::Host, machine, journal, behind: None }

@@ -31,6 +31,7 @@ mod outgoing;
 mod packages;
 mod pages;
 mod paths;
+mod platform;
 mod points;
 mod problems;
 mod purge;

@@ -13,7 +13,7 @@ use super::install::first_meta;
 use super::start::start_node;
 use super::*;
 use crate::api::facade::{
-    AlarmDeed, Answer, Backlog, Ended, Facade as _, NoteRequest, Pushed, SetAside, StartFrom,
+    AlarmDeed, Answer, Backlog, Ended, Facade as _, NoteRequest, Platform as _, Pushed, SetAside, StartFrom,
 };
 use crate::api::host::{AdminToken, Host as _, NodeOptions};
 use crate::records::admin::{NewInstallation, PackageRecord};

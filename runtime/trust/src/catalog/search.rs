@@ -81,12 +81,12 @@ impl Searchable {
         self.index.publishers.get(self.entries.get(at)?.publisher?)
     }
 
-    /// As [`Index::revoked`].
+    /// Finds what [`Index::revoked`] says of a key.
     pub fn revoked(&self, key: PublicKey) -> Option<&Revoked> {
         self.index.revoked.get(*self.revoked.get(&key)?)
     }
 
-    /// As [`Index::blocked`].
+    /// Finds what [`Index::blocked`] says of a version.
     pub fn blocked(&self, id: &AppId, version: &semver::Version) -> Option<&Blocked> {
         let of = self.blocked.get(id)?.iter().filter_map(|at| self.index.blocked.get(*at));
         of.into_iter().find(|blocked| blocked.version.as_ref().is_none_or(|of| of == version))

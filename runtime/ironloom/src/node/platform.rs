@@ -1,0 +1,243 @@
+//! The server itself as the API sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::facade::{NodeFacade, to_its_end};
+use super::{Node, found_aside};
+use crate::access::{Holder, TokenHash, TokenName};
+use crate::api::facade::{
+    Answer, BackupStream, CatalogInfo, CatalogRequest, CatalogSeen, CatalogTrust, ClockStatus,
+    ConnectorDeadLetter, ConnectorStatus, ConnectorTable, FetchRequest, Later, LogLevel, LogLines, NewToken,
+    NumberedQuery, Offer, OfferQuery, PackageInfo, Page, PageQuery, Platform, Readiness, RefreshRequest,
+    Reloaded, SetTime, Status, TimeSet, TokenInfo, TokenRequest, Usage, UsageQuery,
+};
+use crate::lanes::Lane;
+use ironloom_storage::log::Room;
+use ironloom_types::clock::Source;
+use ironloom_types::ids::AppId;
+
+/// Installations without code that `/readyz` names.
+const MAX_NOTES: usize = 10;
+/// The note where nothing confines the compiler.
+const UNCONFINED: &str = "this kernel doesn't keep the worker that compiles packages from files and network \
+                          (Linux does from 6.12 on, with Landlock): install only packages that you trust";
+
+impl Platform for NodeFacade {
+    fn clock(&self) -> ClockStatus {
+        self.0.show_clock()
+    }
+
+    fn set_time(&self, request: SetTime, dry_run: bool) -> Later<'_, TimeSet> {
+        Box::pin(to_its_end(Arc::clone(&self.0).set_time(request, dry_run)))
+    }
+
+    fn connectors(&self) -> Vec<ConnectorStatus> {
+        self.0.show_connectors()
+    }
+
+    fn connector(&self, name: &str) -> Answer<ConnectorStatus> {
+        self.0.show_connector(name)
+    }
+
+    fn set_connector(&self, name: String, table: ConnectorTable) -> Later<'_, (ConnectorStatus, bool)> {
+        Box::pin(to_its_end(Arc::clone(&self.0).set_connector(name, table)))
+    }
+
+    fn remove_connector(&self, name: String) -> Later<'_, ()> {
+        Box::pin(to_its_end(Arc::clone(&self.0).remove_connector(name)))
+    }
+
+    fn stop_connector(&self, name: String, stopped: bool) -> Later<'_, ConnectorStatus> {
+        Box::pin(to_its_end(Arc::clone(&self.0).stop_connector(name, stopped)))
+    }
+
+    fn catalogs(&self) -> Vec<CatalogInfo> {
+        self.0.show_catalogs()
+    }
+
+    fn catalog(&self, name: &str) -> Answer<CatalogInfo> {
+        self.0.show_catalog(name)
+    }
+
+    fn add_catalog(&self, request: CatalogRequest) -> Later<'_, CatalogInfo> {
+        Box::pin(to_its_end(Arc::clone(&self.0).add_catalog(request)))
+    }
+
+    fn refresh_catalog(&self, name: String, request: RefreshRequest) -> Later<'_, CatalogInfo> {
+        Box::pin(to_its_end(Arc::clone(&self.0).refresh_catalog(name, request)))
+    }
+
+    fn holder(&self, hash: &TokenHash) -> Option<Arc<Holder>> {
+        self.0.holder(hash)
+    }
+
+    fn tokens(&self, page: &PageQuery) -> Page<TokenInfo> {
+        self.0.list_tokens(page)
+    }
+
+    fn token(&self, name: &TokenName) -> Answer<TokenInfo> {
+        self.0.show_token(name)
+    }
+
+    fn add_token(&self, request: TokenRequest, by: Box<str>) -> Later<'_, NewToken> {
+        Box::pin(to_its_end(Arc::clone(&self.0).add_token(request, by)))
+    }
+
+    fn remove_token(&self, name: TokenName) -> Later<'_, ()> {
+        Box::pin(to_its_end(Arc::clone(&self.0).remove_token(name)))
+    }
+
+    fn remove_catalog(&self, name: String, forget: bool) -> Later<'_, ()> {
+        Box::pin(to_its_end(Arc::clone(&self.0).remove_catalog(name, forget)))
+    }
+
+    fn catalog_trust(&self) -> CatalogTrust {
+        self.0.catalog_trust()
+    }
+
+    fn take_catalog_trust(&self, file: CatalogTrust) -> Later<'_, Page<CatalogSeen>> {
+        Box::pin(to_its_end(Arc::clone(&self.0).take_catalog_trust(file)))
+    }
+
+    fn offers(&self, query: OfferQuery) -> Later<'_, Page<Offer>> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || node.find_offers(&query)))
+    }
+
+    fn offers_of(&self, id: AppId) -> Later<'_, Page<Offer>> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || node.show_offers(&id)))
+    }
+
+    fn fetch_package(&self, id: AppId, request: FetchRequest) -> Later<'_, (PackageInfo, bool)> {
+        Box::pin(to_its_end(Arc::clone(&self.0).fetch_package(id, request)))
+    }
+
+    fn connector_dead_letters(&self, name: &str, query: NumberedQuery) -> Answer<Page<ConnectorDeadLetter>> {
+        self.0.list_connector_dead_letters(name, query)
+    }
+
+    fn log_level(&self) -> LogLevel {
+        let (level, by) = self.0.telemetry.log.now();
+        LogLevel { level, by }
+    }
+
+    fn set_log_level(&self, lines: LogLines) -> Answer<LogLevel> {
+        self.0.change_log_level(lines)
+    }
+
+    fn reload(&self, dry_run: bool) -> Later<'_, Reloaded> {
+        Box::pin(to_its_end(Arc::clone(&self.0).reload_config(dry_run)))
+    }
+
+    fn backup(&self, pace: u64) -> Later<'_, BackupStream> {
+        Box::pin(Arc::clone(&self.0).begin_backup(pace))
+    }
+
+    fn status(&self) -> Later<'_, Status> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || Ok(node.show_status())))
+    }
+
+    fn usage(&self, query: UsageQuery) -> Later<'_, Usage> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || Ok(node.show_usage(query))))
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.0.show_readiness()
+    }
+
+    fn metrics(&self) -> String {
+        self.0.show_metrics()
+    }
+}
+
+impl Node {
+    pub(super) fn show_readiness(&self) -> Readiness {
+        let mut reasons =
+            self.connectors.lock().as_ref().map(|connectors| connectors.reasons()).unwrap_or_default();
+        if let Some(failure) = &*self.failure.borrow() {
+            reasons.push(format!("storage: {failure}"));
+        }
+        if self.stopping.load(Ordering::Acquire) {
+            reasons.push("stopping".to_owned());
+        }
+        if self.full.load(Ordering::Acquire) {
+            reasons.push(
+                "disk: less free space than store.reserve, besides what the next checkpoint takes".to_owned(),
+            );
+        }
+        if self.committer.room() != Room::All {
+            reasons.push("log: full until a checkpoint has ended".to_owned());
+        }
+        if let (Source::Host, Err(fault)) = (self.shared.clock.source(), self.shared.clock.host()) {
+            reasons.push(format!("clock: {fault}"));
+        }
+        let mut notes: Vec<String> = self.keep_up.note().into_iter().collect();
+        let without_code = self.without_code();
+        if !without_code.is_empty() && !self.admin.loading.is_through_cache() {
+            reasons
+                .push(format!("lanes: the code of {} installations is not loaded yet", without_code.len()));
+        } else {
+            notes.extend(without_code.iter().take(MAX_NOTES).map(|lane| self.why_without_code(lane)));
+        }
+        if self.shared.clock.source() == Source::Feed {
+            notes.push("[site] clock = \"feed\": time comes from the readings".to_owned());
+        }
+        let waiting = self.lanes.waiting_for_room(MAX_NOTES).into_iter();
+        notes.extend(waiting.filter_map(|lane| {
+            let room = self.waits_for(&lane)?;
+            Some(format!("installation {} waits for {room}", lane.id))
+        }));
+        notes.extend(self.expiring.notes());
+        notes.extend(self.shared.streams.read().notes(self.shared.clock.now()));
+        notes.extend(super::clock::note(&self.shared.clock));
+        notes.extend(self.clock_step.note(&self.shared.clock));
+        notes.extend(self.shared.journal.damage().into_iter().map(|part| format!("journal: {part}")));
+        if self.sandbox.confines_compiler() == Some(false) {
+            notes.push(UNCONFINED.to_owned());
+        }
+        notes.extend(self.halt_note());
+        notes.extend(self.owed_note());
+        notes.extend(self.unsigned_note());
+        notes.extend(self.against_note());
+        notes.extend(self.catalogs.without_index().map(|name| {
+            format!("the index of the catalog {name} isn't here: nothing is installed until it is refreshed")
+        }));
+        notes.extend(self.warnings.iter().cloned());
+        Readiness { ready: reasons.is_empty(), reasons, notes }
+    }
+
+    fn why_without_code(&self, lane: &Lane) -> String {
+        match self.admin.loading.failure(lane.generation) {
+            Some(failure) => format!("installation {} doesn't run: {}", lane.id, failure.message),
+            None => format!("installation {} doesn't run yet: its code is being compiled", lane.id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_goes_on_when_its_caller_hangs_up() {
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let (go, goes) = tokio::sync::oneshot::channel::<()>();
+        let (done, ends) = tokio::sync::oneshot::channel();
+        let change = to_its_end(async move {
+            let _ = begun.send(());
+            let _ = goes.await;
+            let _ = done.send(());
+            Ok(())
+        });
+        let caller = tokio::spawn(change);
+        begins.await.unwrap();
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        go.send(()).unwrap();
+        ends.await.unwrap();
+    }
+}
