@@ -8,6 +8,7 @@ mod capsule;
 mod catalogs;
 mod clock;
 mod connectors;
+mod consents;
 mod contexts;
 mod dead_letters;
 mod descriptors;
@@ -25,6 +26,7 @@ mod kept;
 mod left;
 mod loading;
 mod mapped;
+mod never_used;
 mod obedient;
 mod outdated;
 mod outgoing;
@@ -396,6 +398,8 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::ConnectorRemoved { name } => format!("connector {name} was removed"),
         AdminRecord::CatalogSet(set) => told_catalog(set),
         AdminRecord::CatalogRemoved { name } => format!("what was seen of the catalog {name} is forgotten"),
+        AdminRecord::ConsentAsked(asked) => asked.to_string(),
+        AdminRecord::ConsentRefused { id } => format!("the upgrade of installation {id} was refused"),
     }
 }
 

@@ -22,6 +22,7 @@ use super::commit::{
     CommitHead, CommitRecord, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChanges,
 };
 use super::connector::ConnectorRecord;
+use super::consent::ConsentRecord;
 use super::readings::{Idempotency, ReadingsHead, ReadingsRecord, Receipt};
 use super::token::{TokenChange, TokenRecord};
 use super::{NumberedPoint, admin, commit, readings};
@@ -336,6 +337,19 @@ fn token_made() -> AdminRecord {
     })))
 }
 
+fn consent_asked(package: Digest) -> AdminRecord {
+    AdminRecord::ConsentAsked(Box::new(ConsentRecord {
+        id: pigs(),
+        request: "{}".into(),
+        package,
+        version: "0.2.0".into(),
+        before: "0.1.0".into(),
+        wider: vec!["raises alarms".into()],
+        consent: package,
+        asked: Timestamp(1234),
+    }))
+}
+
 /// The public key of the third test of RFC 8032, section 7.1.
 const KEY: &str = "ed25519:_FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU";
 
@@ -494,6 +508,8 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         (AdminRecord::CatalogRemoved { name: "plant".into() }, CATALOG_REMOVED),
         (token_made(), TOKEN_MADE),
         (AdminRecord::Token(TokenChange::Removed(TokenName::new("anna").unwrap())), TOKEN_REMOVED),
+        (consent_asked(package), CONSENT_ASKED),
+        (AdminRecord::ConsentRefused { id: pigs() }, CONSENT_REFUSED),
         (
             AdminRecord::StateChanged(Box::new(StateChanged {
                 id: pigs(),
