@@ -26,9 +26,9 @@ use ironloom_types::limits::Limits;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Capability {
-    /// Derives readings.
+    /// Readings that it derives.
     Outputs,
-    /// Asks for set-points.
+    /// Values that it wants machines to have.
     SetPoints,
     Alarms,
     /// Runs by the clock.

@@ -26,7 +26,7 @@ pub enum RefusedBy {
 }
 
 impl RefusedBy {
-    /// In words.
+    /// The words that follow what is refused.
     pub fn words(self) -> &'static str {
         match self {
             Self::Request => "not requested",

@@ -84,6 +84,7 @@ use crate::records::admin::{AdminRecord, Ended, Expired, NewInstallation, StateC
 use crate::records::catalog::CatalogRecord;
 use crate::records::connector::ConnectorRecord;
 use crate::records::installation::{Installation, Standing};
+use crate::records::intent::Asked;
 use crate::telemetry::Telemetry;
 use ironloom_sandbox::Sandbox;
 use ironloom_storage::log::CommitterHandle;
@@ -330,6 +331,10 @@ fn stopping() -> Problem {
     Problem::unavailable("stopping", "the server is stopping", RETRY_SOON)
 }
 
+fn told_confirmed(asked: &Asked) -> String {
+    format!("intent {} was confirmed by a person", asked.place.id())
+}
+
 /// What the server's log says of a change.
 fn told(record: &AdminRecord) -> String {
     match record {
@@ -380,9 +385,7 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::PointRenamed(renamed) => {
             format!("point {} is {} from now on", renamed.from.0, renamed.path)
         }
-        AdminRecord::IntentConfirmed(asked) => {
-            format!("intent {} was confirmed by a person", asked.place.id())
-        }
+        AdminRecord::IntentConfirmed(asked) => told_confirmed(asked),
         AdminRecord::UnitsGiven(units) => format!("{} points were given their units", units.len()),
         AdminRecord::Missed { id, gaps, .. } => {
             let missed: u64 = gaps.iter().map(|gap| gap.count).sum();

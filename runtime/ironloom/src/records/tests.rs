@@ -22,7 +22,6 @@ use super::commit::{
     CommitHead, CommitRecord, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChanges,
 };
 use super::connector::ConnectorRecord;
-use super::consent::ConsentRecord;
 use super::readings::{Idempotency, ReadingsHead, ReadingsRecord, Receipt};
 use super::token::{TokenChange, TokenRecord};
 use super::{NumberedPoint, admin, commit, readings};
@@ -335,19 +334,6 @@ fn token_made() -> AdminRecord {
         made_by: "-local".into(),
         expires: Some(Timestamp(5678)),
     })))
-}
-
-fn consent_asked(package: Digest) -> AdminRecord {
-    AdminRecord::ConsentAsked(Box::new(ConsentRecord {
-        id: pigs(),
-        request: "{}".into(),
-        package,
-        version: "0.2.0".into(),
-        before: "0.1.0".into(),
-        wider: vec!["raises alarms".into()],
-        consent: package,
-        asked: Timestamp(1234),
-    }))
 }
 
 /// The public key of the third test of RFC 8032, section 7.1.

@@ -39,7 +39,7 @@ pub(crate) struct PendingConsent {
     pub consent: Digest,
 }
 
-/// Somebody's consent.
+/// The body of `POST /v1/consents/{id}/accept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConsentGiven {

@@ -5,6 +5,7 @@ use crate::fold::durable::Durable;
 use crate::records::admin::{AdminRecord, Reset, Revised};
 use crate::records::alarm::AlarmRecord;
 use crate::records::commit::CommitHead;
+use crate::records::consent::ConsentRecord;
 use crate::records::installation::Standing;
 use crate::records::lane::Trouble;
 use crate::records::owner::AppOwner;
@@ -123,11 +124,7 @@ impl Applier {
                 };
                 events.tell(What::Token { token: name.to_string(), change });
             }
-            AdminRecord::ConsentAsked(asked) => events.tell(What::Installation {
-                installation: asked.id.clone(),
-                state: "asks-consent",
-                reason: Some(format!("version {}: {}", asked.version, asked.wider.join("; "))),
-            }),
+            AdminRecord::ConsentAsked(asked) => self.tell_consent(asked),
             AdminRecord::ConsentRefused { id } => stands(id, "consent-refused"),
             AdminRecord::Alarm { generation, alarm, .. } => {
                 let Some(lane) = self.shared.lanes.of_generation(*generation) else { return };
@@ -152,6 +149,13 @@ impl Applier {
         drop(names);
         let (count, point) = (numbers.len(), first.unwrap_or_default());
         self.shared.metrics.events.tell(What::Points { point, count, change });
+    }
+
+    /// Tells that an upgrade waits for consent, and what it asks for.
+    fn tell_consent(&self, asked: &ConsentRecord) {
+        let (installation, state) = (asked.id.clone(), "asks-consent");
+        let reason = Some(format!("version {}: {}", asked.version, asked.wider.join("; ")));
+        self.shared.metrics.events.tell(What::Installation { installation, state, reason });
     }
 
     /// Tells that an app id which belonged to a key belongs to another one.

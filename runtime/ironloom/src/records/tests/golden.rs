@@ -1,6 +1,7 @@
 //! The bytes of the bodies.
 
 use super::*;
+use crate::records::consent::ConsentRecord;
 
 // Written by hand from the descriptions of the formats, not by this code.
 pub(super) const READINGS: &str = concat!(
@@ -238,3 +239,16 @@ pub(super) const CONSENT_ASKED: &str = concat!(
     "30343034303430343034303430343034303430343034303430343034303430343034d209",
 );
 pub(super) const CONSENT_REFUSED: &str = "060000001b0470696773";
+
+pub(super) fn consent_asked(package: Digest) -> AdminRecord {
+    AdminRecord::ConsentAsked(Box::new(ConsentRecord {
+        id: pigs(),
+        request: "{}".into(),
+        package,
+        version: "0.2.0".into(),
+        before: "0.1.0".into(),
+        wider: vec!["raises alarms".into()],
+        consent: package,
+        asked: Timestamp(1234),
+    }))
+}
