@@ -21,7 +21,6 @@ use super::catalog::CatalogRecord;
 use super::commit::{
     CommitHead, CommitRecord, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChanges,
 };
-use super::connector::ConnectorRecord;
 use super::readings::{Idempotency, ReadingsHead, ReadingsRecord, Receipt};
 use super::token::{TokenChange, TokenRecord};
 use super::{NumberedPoint, admin, commit, readings};
@@ -307,11 +306,6 @@ fn readings_records() -> [(ReadingsRecord, &'static str); 2] {
 
 fn compiled() -> CompiledRef {
     CompiledRef { wasm: Digest([1; 32]), engine: Digest([2; 32]), code: Digest([3; 32]) }
-}
-
-fn connector_set(table: Option<&str>, stopped: bool) -> AdminRecord {
-    let (name, table) = ("gate".into(), table.map(Box::from));
-    AdminRecord::ConnectorSet(Box::new(ConnectorRecord { name, table, stopped }))
 }
 
 fn catalog_set(index: Digest) -> AdminRecord {

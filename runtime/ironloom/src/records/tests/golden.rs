@@ -1,6 +1,7 @@
 //! The bytes of the bodies.
 
 use super::*;
+use crate::records::connector::ConnectorRecord;
 use crate::records::consent::ConsentRecord;
 
 // Written by hand from the descriptions of the formats, not by this code.
@@ -251,4 +252,9 @@ pub(super) fn consent_asked(package: Digest) -> AdminRecord {
         consent: package,
         asked: Timestamp(1234),
     }))
+}
+
+pub(super) fn connector_set(table: Option<&str>, stopped: bool) -> AdminRecord {
+    let (name, table) = ("gate".into(), table.map(Box::from));
+    AdminRecord::ConnectorSet(Box::new(ConnectorRecord { name, table, stopped }))
 }

@@ -109,7 +109,7 @@ impl What {
     }
 
     /// All kinds.
-    pub(crate) const KINDS: [&str; 18] = [
+    pub(crate) const KINDS: [&str; 19] = [
         "installation",
         "state",
         "alarm",
