@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::http::Client;
+use crate::http::{Answer, Client};
 use crate::package::Package;
 use crate::wait::wait_for;
 
@@ -20,6 +20,18 @@ pub fn request(id: &str, digest: &str, bindings: Value, more: Value) -> Value {
 pub fn install(client: &Client, id: &str, package: &Package, bindings: Value, more: Value) -> Result<Value> {
     let digest = client.add_package(&package.tar())?;
     client.post("/v1/installations", &request(id, &digest, bindings, more))?.json()
+}
+
+/// Changes an installation, and consents to all that a dry run says it would get.
+pub fn change(client: &Client, id: &str, body: &Value) -> Result<Answer> {
+    let path = format!("/v1/installations/{id}");
+    let looked = client.patch(&format!("{path}?dry-run=true"), body)?;
+    if looked.status != 200 {
+        return Ok(looked);
+    }
+    let mut body = body.clone();
+    body["consent"] = looked.json()?["consent"]["digest"].clone();
+    client.patch(&path, &body)
 }
 
 /// Waits until an installation is as wanted, and gives it.

@@ -9,17 +9,19 @@ use serde_json::{Value, json};
 
 use crate::guests;
 use crate::http::Answer;
-use crate::server::{Server, Setup, binary};
+use crate::server::{Server, Setup, binary, consenting};
 
 /// The passphrase of all keys.
 pub const PASSPHRASE: &str = "correct horse";
 
 /// Runs a command in a folder. Where it needs a server that it doesn't name, nobody listens.
 pub fn run(folder: &Path, arguments: &[&str]) -> Result<Output> {
-    let mut command = Command::new(binary()?);
-    command.args(arguments).current_dir(folder);
-    command.env("IRONLOOM_URL", "http://127.0.0.1:1").env("IRONLOOM_PASSPHRASE", PASSPHRASE);
-    Ok(command.stdin(Stdio::null()).output()?)
+    consenting(arguments, |arguments| {
+        let mut command = Command::new(binary()?);
+        command.args(arguments).current_dir(folder);
+        command.env("IRONLOOM_URL", "http://127.0.0.1:1").env("IRONLOOM_PASSPHRASE", PASSPHRASE);
+        Ok(command.stdin(Stdio::null()).output()?)
+    })
 }
 
 /// Runs one that ends well; gives what it prints.

@@ -342,9 +342,27 @@ impl Drop for Server {
 
 /// Runs a command of the CLI against the server at a URL.
 pub fn cli_at(url: &str, arguments: &[&str]) -> Result<Output> {
-    let mut command = Command::new(binary()?);
-    command.args(arguments).env("IRONLOOM_URL", url).stdin(Stdio::null());
-    command.output().with_context(|| format!("ironloom {}", arguments.join(" ")))
+    consenting(arguments, |arguments| {
+        let mut command = Command::new(binary()?);
+        command.args(arguments).env("IRONLOOM_URL", url).stdin(Stdio::null());
+        command.output().with_context(|| format!("ironloom {}", arguments.join(" ")))
+    })
+}
+
+/// Runs a command of the CLI. An app gets what it asks for, as a script consents to it: by a file that a dry run has written.
+pub fn consenting(arguments: &[&str], run: impl Fn(&[&str]) -> Result<Output>) -> Result<Output> {
+    let asks = matches!(arguments.first(), Some(&("install" | "upgrade")));
+    if !asks || arguments.iter().any(|argument| ["--dry-run", "--yes", "--grants"].contains(argument)) {
+        return run(arguments);
+    }
+    let folder = tempfile::tempdir()?;
+    let grants = folder.path().join("grants.toml");
+    let grants = grants.to_str().context("an odd path")?;
+    let looked = run(&[arguments, &["--dry-run", "--write-grants", grants]].concat())?;
+    if !looked.status.success() {
+        return Ok(looked);
+    }
+    run(&[arguments, &["--yes", "--grants", grants]].concat())
 }
 
 /// The binary: `IRONLOOM_BIN`, or the one beside this test.

@@ -30,6 +30,16 @@ impl<'s> Session<'s> {
         self.run_with(arguments, "")
     }
 
+    /// Installs with a file that pins what it gets, which a dry run that isn't seen has written.
+    fn install(&mut self, arguments: &[&str]) -> Result<i32> {
+        let _ = fs::remove_file(self.folder.join("grants.toml"));
+        let mut command = Command::new(binary()?);
+        command.arg("install").args(arguments).args(["--dry-run", "--write-grants", "grants.toml"]);
+        command.env("IRONLOOM_URL", self.server.client().url()).current_dir(&self.folder);
+        ensure!(command.stdin(Stdio::null()).output()?.status.success(), "{arguments:?}");
+        self.run(&[&["install"], arguments, &["--yes", "--grants", "grants.toml"]].concat())
+    }
+
     /// Runs a command with this on stdin, adds it to the transcript and gives its exit code.
     fn run_with(&mut self, arguments: &[&str], stdin: &str) -> Result<i32> {
         let mut command = Command::new(binary()?);
@@ -102,8 +112,7 @@ fn hostile(folder: &Path) -> Result<Package> {
 
 fn install(session: &mut Session<'_>) -> Result<()> {
     hostile(&session.folder)?;
-    let code = session.run(&[
-        "install",
+    let code = session.install(&[
         "hostile.app.tar",
         "--id",
         "guest",
@@ -175,7 +184,7 @@ fn an_admin_acknowledges_runs_again_and_resumes() -> Result<()> {
     let folder = guests::workspace().join("sample-apps/thermometer");
     fs::write(session.folder.join("thermometer.app.tar"), guests::package_of("thermometer", &folder)?.tar())?;
     let bind = "temperature=house/{room}";
-    let code = session.run(&["install", "thermometer.app.tar", "--id", "rooms", "--bind", bind])?;
+    let code = session.install(&["thermometer.app.tar", "--id", "rooms", "--bind", bind])?;
     ensure!(code == 0, "{}", session.seen());
     session.transcript.clear();
 
@@ -273,6 +282,7 @@ fn a_file_installs_many_or_none() -> Result<()> {
     let write = |text: &str| fs::write(session.folder.join("many.toml"), text);
     write(&(entry("one", "a") + &entry("two", "b")))?;
     session.run(&["install", "hostile.app.tar", "--with", "many.toml"])?;
+    session.install(&["hostile.app.tar", "--with", "many.toml"])?;
     session.run(&["list"])?;
     insta::assert_snapshot!(session.seen());
     Ok(())

@@ -254,7 +254,7 @@ impl Running {
         let url = self.url().to_owned();
         let start = Instant::now();
         loop {
-            let (printed, code) = self.shell.run(&text.replace(URL, &url))?;
+            let (printed, code) = self.shell.run(&consenting(&text.replace(URL, &url)))?;
             let printed: Vec<String> = printed.iter().map(|line| line.replace(&url, URL)).collect();
             let lines: Vec<&str> = printed.iter().map(String::as_str).collect();
             if code == exit && (prints.is_empty() || pages::fits(prints, &lines)) {
@@ -271,6 +271,20 @@ impl Running {
             );
         }
     }
+}
+
+/// An install that asks: nobody is at this shell's terminal, so what it gets is pinned before.
+fn consenting(command: &str) -> String {
+    let is_asked = ["--dry-run", "--yes"].iter().all(|flag| !command.contains(flag));
+    let asks = ["ironloom install", "ironloom upgrade"].iter().any(|asks| command.starts_with(asks));
+    if !asks || !is_asked {
+        return command.to_owned();
+    }
+    let file = "\"$consent/grants.toml\"";
+    format!(
+        "consent=$(mktemp -d)\nif {command} --dry-run --write-grants {file} >\"$consent/said\" 2>&1\n\
+         then {command} --yes --grants {file}\nelse code=$?; cat \"$consent/said\"; (exit $code)\nfi"
+    )
 }
 
 /// The arguments of a server that is started to go on.

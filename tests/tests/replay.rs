@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use ironloom_tests::apps::{install, number, wait_for_installation};
+use ironloom_tests::apps::{self, install, number, wait_for_installation};
 use ironloom_tests::guests;
 use ironloom_tests::http::{Answer, Client};
 use ironloom_tests::package::{self, Package};
@@ -279,7 +279,7 @@ fn sums(version: &str, guest: &str) -> Result<Package> {
 }
 
 fn change(client: &Client, body: &Value) -> Result<Value> {
-    client.patch("/v1/installations/sums", body)?.json()
+    apps::change(client, "sums", body)?.json()
 }
 
 /// Waits until it has taken so many readings.

@@ -172,25 +172,38 @@ impl PartialLimits {
 /// than the admin grants. Where nothing was granted the default is; an app that asks for more has to
 /// be granted it, so that nobody installs a hungry app without knowing.
 ///
+/// In no case more than `most`, which the host's policy allows.
+///
 /// # Errors
-/// Grants that don't parse, and limits that need one.
+/// Grants that don't parse or go beyond what the policy allows, and limits that need one.
 pub fn effective(
     asked: &PartialLimits,
     granted: &PartialLimits,
     defaults: &Limits,
+    most: &PartialLimits,
 ) -> Result<Limits, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut limit = |kind: LimitKind| {
         let field = format!("limits.{}", kind.name());
         match (asked.get(kind), granted.get(kind)) {
             (asked, Some(granted)) => match kind.check(granted) {
+                Ok(granted) if most.get(kind).is_some_and(|most| granted > most) => {
+                    let most = kind.show(most.get(kind).unwrap_or_default());
+                    let message =
+                        format!("the host's policy allows {most} at most, and not {}", kind.show(granted));
+                    problems.push(Problem::of(field, message));
+                    0
+                }
                 Ok(granted) => asked.map_or(granted, |asked| asked.min(granted)),
                 Err(message) => {
                     problems.push(Problem::of(field, message));
                     0
                 }
             },
-            (Some(asked), None) if asked > kind.of(defaults) => {
+            (Some(asked), None)
+                if most.get(kind).is_none_or(|most| most > kind.of(defaults))
+                    && asked > kind.of(defaults) =>
+            {
                 let shown = kind.show(asked);
                 let default = kind.show(kind.of(defaults));
                 let message =
@@ -207,6 +220,7 @@ pub fn effective(
             (None, None) => kind.of(defaults),
         }
     };
+    let mut limit = |kind: LimitKind| most.get(kind).map_or(u64::MAX, |most| most).min(limit(kind));
     let limits = Limits {
         memory: limit(LimitKind::Memory),
         cpu: limit(LimitKind::Cpu),
@@ -230,6 +244,7 @@ mod tests {
                 &some(asked.map(|asked| asked * MIB)),
                 &some(granted.map(|granted| granted * MIB)),
                 &Limits::default(),
+                &PartialLimits::default(),
             )
             .map(|limits| limits.memory / MIB)
             .map_err(|problems| problems.len())
@@ -243,6 +258,25 @@ mod tests {
         assert_eq!(memory(Some(64), None), Err(1));
         assert_eq!(memory(None, Some(257)), Err(1));
         assert_eq!(memory(None, Some(0)), Err(1));
+    }
+
+    #[test]
+    fn nobody_gets_more_than_the_policy_allows() {
+        let some = |memory: Option<u64>| PartialLimits {
+            memory: memory.map(|memory| Bytes(memory * MIB)),
+            ..PartialLimits::default()
+        };
+        let memory = |asked: Option<u64>, granted: Option<u64>, most: u64| {
+            effective(&some(asked), &some(granted), &Limits::default(), &some(Some(most)))
+                .map(|limits| limits.memory / MIB)
+                .map_err(|problems| problems[0].to_string())
+        };
+        assert_eq!(memory(None, None, 16), Ok(16), "not the default");
+        assert_eq!(memory(Some(64), None, 16), Ok(16), "what is asked for");
+        assert_eq!(memory(Some(64), Some(48), 48), Ok(48));
+        let refused = memory(Some(64), Some(64), 48).unwrap_err();
+        assert!(refused.contains("the host's policy allows 48 MiB at most, and not 64 MiB"), "{refused}");
+        assert!(memory(Some(64), None, 48).unwrap_err().contains("without a grant"));
     }
 
     #[test]

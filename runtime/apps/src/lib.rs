@@ -5,6 +5,7 @@
 
 pub mod allowance;
 pub mod binding;
+pub mod consent;
 pub mod cron;
 pub mod cycles;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -53,6 +53,8 @@ pub struct Site<'a> {
     pub timezone: &'a str,
     /// The limits where neither manifest nor grant says others, and up to which no grant is needed.
     pub limits: &'a Limits,
+    /// The most that the host's policy allows.
+    pub most: &'a PartialLimits,
 }
 
 /// The points of the site.
@@ -197,7 +199,7 @@ impl Parts {
     fn check(request: Request<'_>, manifest: &Manifest, site: Site<'_>, problems: &mut Vec<Problem>) -> Self {
         let bindings = collect(Bindings::new(manifest, request.id, request.bindings), problems);
         let settings = collect(settings::check(manifest, request.settings), problems);
-        let limits = collect(effective(&manifest.limits, request.limits, site.limits), problems);
+        let limits = collect(effective(&manifest.limits, request.limits, site.limits, site.most), problems);
         let timezone = request.timezone.unwrap_or(site.timezone);
         if TimeZone::get(timezone).is_err() {
             let message =

@@ -60,6 +60,11 @@ impl<'de> Deserialize<'de> for Count {
                 Ok(Count(value))
             }
 
+            // TOML has no others.
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Count, E> {
+                u64::try_from(value).map(Count).map_err(|_| E::custom("can't be negative"))
+            }
+
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Count, E> {
                 text.parse().map_err(E::custom)
             }

@@ -90,6 +90,17 @@ impl Allowed {
         })
     }
 
+    /// Returns whether all of them are among others.
+    pub fn is_within(&self, others: &Self) -> bool {
+        self.0.iter().all(|one| {
+            others.0.iter().any(|other| match (one, other) {
+                (One::Boolean(one), One::Boolean(other)) => one == other,
+                (One::Range(low, high), One::Range(least, most)) => least <= low && high <= most,
+                _ => false,
+            })
+        })
+    }
+
     /// Returns whether a safe value is among them; holding the last value always is.
     pub fn holds(&self, safe: &Safe) -> bool {
         self.0.iter().any(|one| match (one, safe) {

@@ -53,7 +53,8 @@ impl Points for Site {
 fn plan_with_routes(asked: &Asked, points: &[(&str, Option<&str>)]) -> Result<(Plan, Prepared), String> {
     let manifest = Manifest::parse(PIGS).unwrap();
     let limits = Limits::default();
-    let site = super::Site { timezone: "Europe/Berlin", limits: &limits };
+    let most = PartialLimits::default();
+    let site = super::Site { timezone: "Europe/Berlin", limits: &limits, most: &most };
     let Asked { id, bindings, grants, settings, limits, timezone } = asked;
     let request = Request { id, bindings, grants, settings, limits, timezone: timezone.as_deref() };
     let known =

@@ -93,6 +93,8 @@ pub(crate) trait Facade: Platform {
     /// The installations, in the order of their ids.
     fn installations(&self, page: PageQuery) -> Later<'_, Page<Installation>>;
     fn installation(&self, id: InstallationId) -> Later<'_, Installation>;
+    /// Rights that it has and never used.
+    fn never_used(&self, id: InstallationId) -> Later<'_, NeverUsed>;
     /// The states that are kept of installations that are gone, in the order of their generations.
     fn kept(&self, page: PageQuery) -> Later<'_, Page<KeptState>>;
     /// Uninstalls; with `purge` its state and points go at once, and those that an earlier one of this id has kept.
@@ -107,6 +109,13 @@ pub(crate) trait Facade: Platform {
         if_match: Option<IfMatch>,
         dry_run: bool,
     ) -> Later<'_, Revised>;
+    /// The upgrades that wait for consent, in the order of their installations.
+    fn consents(&self, page: PageQuery) -> Later<'_, Page<PendingConsent>>;
+    fn consent(&self, id: InstallationId) -> Later<'_, PendingConsent>;
+    /// Consents to one, by the digest of what was shown, and begins its revision.
+    fn accept_consent(&self, id: InstallationId, consent: Digest) -> Later<'_, Revised>;
+    /// Refuses one: the installation stays as it is.
+    fn refuse_consent(&self, id: InstallationId) -> Later<'_, ()>;
     /// Pauses at once: a running invocation has no effect. Nothing happens to one that is paused.
     fn pause(&self, id: InstallationId) -> Later<'_, Installation>;
     /// Resumes one that is paused or quarantined; on one that runs, ends a back-off. A backlog is

@@ -113,6 +113,11 @@ pub(super) async fn show(State(api): State<Api>, Id(id): Id) -> Result<Response,
     Ok(Tag::put(&installation, answers::ok(&api, &installation).await?))
 }
 
+/// Rights that it has and never used.
+pub(super) async fn never_used(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.never_used(id).await?).await
+}
+
 /// 412 where `If-Match` names another revision than the one there is.
 fn check_match(api: &Api, headers: &HeaderMap, id: &InstallationId) -> Result<(), Problem> {
     IfMatch::of(headers)?.map_or(Ok(()), |if_match| api.node.check_match(id, &if_match))
@@ -140,6 +145,9 @@ pub(super) async fn revise(
 ) -> Result<Response, Problem> {
     let dry_run = params.flag("dry-run")?;
     let revised = api.node.revise(id, request, IfMatch::of(&headers)?, dry_run).await?;
+    if revised.waits {
+        return answers::json(&api, StatusCode::ACCEPTED, &revised).await;
+    }
     let answer = answers::done(&api, &revised).await?;
     // A dry run shows a revision that isn't there.
     Ok(if dry_run { answer } else { Tag::put(&revised.installation, answer) })

@@ -15,6 +15,7 @@ pub(crate) mod catalogs;
 mod condition;
 mod connections;
 mod connectors;
+mod consents;
 pub(crate) mod described;
 mod events;
 mod examples;

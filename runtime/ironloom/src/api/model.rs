@@ -3,6 +3,7 @@
 mod alarms;
 mod catalogs;
 mod connectors;
+mod consent;
 mod intents;
 mod kept;
 mod points;
@@ -25,6 +26,7 @@ pub(crate) use self::catalogs::{
     OfferedVersion, RefreshRequest,
 };
 pub(crate) use self::connectors::*;
+pub(crate) use self::consent::*;
 pub(crate) use self::intents::*;
 pub(crate) use self::kept::*;
 pub(crate) use self::points::*;
@@ -207,6 +209,15 @@ pub(crate) struct InstallRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "newest")]
     pub adopt: Option<Adopt>,
+    /// A key that the id of its app goes over to, from the publisher that it belongs to: needs `consent`, and nothing of what
+    /// there was is taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub new_publisher: Option<PublicKey>,
+    /// The digest of the consent that a dry run has shown: 409 where the install would give anything else by now.
+    /// Without it, the request itself is the consent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<Digest>,
 }
 
 /// The place in the journal where an installation begins.
@@ -247,6 +258,9 @@ pub(crate) struct Installed {
     pub matches: Vec<Match>,
     /// Warnings for the admin, such as an assumed unit.
     pub warnings: Vec<String>,
+    /// Of a dry run: what it would get, to be consented to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<Consent>,
 }
 
 /// The results of a list of installs, in its order.
@@ -340,9 +354,16 @@ pub(crate) struct Installation {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub signers: Vec<PublicKey>,
-    /// The reason why a catalog is against the package: it blocks the version, or has revoked the keys.
+    /// The reason why a catalog or the host's policy is against the package: such as a version that is blocked, or keys that
+    /// are revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against: Option<String>,
+    /// A version that asks for more than it has: it waits for consent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for_consent: Option<String>,
+    /// Of one that is shown alone: rights that it doesn't have, each with who hasn't given it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedRight>,
     pub state: InstallationState,
     /// An admin has paused it: one that is quarantined as well stays paused when that has ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

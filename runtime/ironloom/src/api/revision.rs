@@ -7,7 +7,7 @@ use serde_with::rust::double_option as given;
 use serde_with::rust::maps_duplicate_key_is_error as once;
 use utoipa::ToSchema;
 
-use super::model::{Installation, Match};
+use super::model::{Consent, Installation, Match};
 use ironloom_apps::allowance::{LimitKind, PartialLimits};
 use ironloom_apps::binding::Patterns;
 use ironloom_apps::grants::{Mode, OutputGrant};
@@ -48,6 +48,10 @@ pub(crate) struct RevisionRequest {
     /// True: readings that wait run under the new revision. Without it: where the installation is quarantined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_cursor: Option<bool>,
+    /// The digest of the consent that a dry run has shown: 409 where the change would give anything else by now. With another
+    /// package that asks for more, what isn't named here needs it; without it the change waits for consent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consent: Option<Digest>,
 }
 
 /// Changes of grants.
@@ -147,6 +151,15 @@ pub(crate) struct Revised {
     pub no_longer: Vec<Match>,
     /// Warnings for the admin.
     pub warnings: Vec<String>,
+    /// What it would get besides that nobody has consented to yet, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wider: Vec<String>,
+    /// True: so nothing is changed, and it waits for consent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
+    /// Where it isn't done: what it would get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<Consent>,
 }
 
 /// The change of a field.

@@ -7,12 +7,13 @@ use axum::routing::{delete, get, patch, post, put};
 use super::capsule::Capsule;
 use super::facade::{
     Alarm, AllInstalled, CatalogInfo, CatalogRequest, CatalogSeen, CatalogTrust, ClockStatus,
-    ConnectorDeadLetter, ConnectorStatus, ConnectorTable, DeadLetter, DrivenPoint, FetchRequest, Halt,
-    HaltRequest, Health, Identity, InstallRequest, Installation, Installed, Invocation, KeptState, LogLevel,
-    NewToken, NoteRequest, Offer, PackageInfo, PointDetail, PointItem, PointRequest, Readiness, ReadingItem,
-    RefreshRequest, Rehearsal, RehearsalRequest, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest,
-    Reset, Resumed, RetiredPoints, Revised, RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status,
-    TimeSet, Timer, TokenInfo, TokenRequest, Usage,
+    ConnectorDeadLetter, ConnectorStatus, ConnectorTable, ConsentGiven, DeadLetter, DrivenPoint,
+    FetchRequest, Halt, HaltRequest, Health, Identity, InstallRequest, Installation, Installed, Invocation,
+    KeptState, LogLevel, NeverUsed, NewToken, NoteRequest, Offer, PackageInfo, PendingConsent, PointDetail,
+    PointItem, PointRequest, Readiness, ReadingItem, RefreshRequest, Rehearsal, RehearsalRequest, Reloaded,
+    RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset, Resumed, RetiredPoints, Revised,
+    RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status, TimeSet, Timer, TokenInfo, TokenRequest,
+    Usage,
 };
 use super::installations::Resume;
 use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Parameter, Success};
@@ -21,7 +22,7 @@ use super::push::Accepted;
 use super::state::{StateEntry, StateValue};
 use super::{
     ARROW_TYPE, Api, CSV_TYPE, EVENTS_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, access, alarms, answers,
-    backup, catalogs, connectors, events, installations, intents, journal, openapi, packages, push,
+    backup, catalogs, connectors, consents, events, installations, intents, journal, openapi, packages, push,
     rehearsals, shapes, state, stream, system,
 };
 use crate::access::Action;
@@ -251,11 +252,18 @@ pub(super) const OPERATIONS: &[Operation] = &[
                   where it isn't the one after `revision`, 412 where If-Match names no present one",
         query: &["dry-run"],
         headers: &[Parameter { name: "If-Match", is_required: false, schema: openapi::tags }],
-        answers: &[Success {
-            status: 200,
-            when: "It holds, from the sequence `from` on; with dry-run=true: what would change",
-            types: &[JSON_TYPE],
-        }],
+        answers: &[
+            Success {
+                status: 200,
+                when: "It holds, from the sequence `from` on; with dry-run=true: what would change",
+                types: &[JSON_TYPE],
+            },
+            Success {
+                status: 202,
+                when: "Nothing is changed: another package asks for more than there is, and waits for consent",
+                types: &[JSON_TYPE],
+            },
+        ],
         takes: Some(shapes::one::<RevisionRequest>),
         gives: Some(shapes::one::<Revised>),
         tagged: true,
@@ -674,6 +682,49 @@ pub(super) const OPERATIONS: &[Operation] = &[
         gives: Some(shapes::page::<ConnectorDeadLetter>),
         handler: || get(connectors::dead_letters),
         ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/never-used",
+        id: "listNeverUsed",
+        summary: "Rights that an installation has and never used: points without a reading, outputs and capabilities",
+        gives: Some(shapes::one::<NeverUsed>),
+        handler: || get(installations::never_used),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/consents",
+        id: "listConsents",
+        summary: "The upgrades that wait for consent, since they ask for more than their installations have",
+        query: &["after", "limit"],
+        gives: Some(shapes::page::<PendingConsent>),
+        handler: || get(consents::list),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/consents/{id}",
+        id: "showConsent",
+        summary: "The upgrade of an installation that waits for consent",
+        gives: Some(shapes::one::<PendingConsent>),
+        handler: || get(consents::show),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/consents/{id}/accept",
+        id: "acceptConsent",
+        summary: "Consents to an upgrade that waits, by the digest that was shown, and begins its revision",
+        takes: Some(shapes::one::<ConsentGiven>),
+        gives: Some(shapes::one::<Revised>),
+        needs: Action::ManageApps,
+        handler: || post(consents::accept),
+        ..POST
+    },
+    Operation {
+        path: "/v1/consents/{id}",
+        id: "refuseConsent",
+        summary: "Refuses an upgrade that waits for consent; the installation stays as it is",
+        needs: Action::ManageApps,
+        handler: || delete(consents::refuse),
+        ..DELETE
     },
     Operation {
         path: "/v1/catalogs",

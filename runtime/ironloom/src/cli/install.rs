@@ -19,6 +19,7 @@ pub(super) use self::given::{Given, limit_kind, pair, slot};
 use self::given::{bound, set_limits, setting, setting_pair};
 pub(super) use self::request::{Asked, File, Origin, read};
 use super::client::{Answer, Client, flag};
+use super::consent::{self, Consenting};
 use super::failure::{Failure, Outcome};
 use super::packages::{stays, upload_by};
 use super::{Global, output, show};
@@ -41,6 +42,10 @@ pub(super) struct Install {
     /// The public key of the app's publisher: needed where several have signed the package of a new app
     #[arg(long, value_name = "KEY")]
     publisher: Option<PublicKey>,
+    /// The public key of another publisher, to whom the id of the app goes over: what is installed of it gets no more
+    /// versions, and the new one begins with nothing
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["publisher", "adopt"])]
+    new_publisher: Option<PublicKey>,
     #[command(flatten)]
     given: Given,
     /// Where to start in the journal: now, beginning, or an RFC 3339 time
@@ -65,9 +70,11 @@ pub(super) struct Install {
     /// them or none
     #[arg(long, value_name = "FILE")]
     with: Option<PathBuf>,
-    /// Only show what would match
+    /// Only show what would match, and what it would get
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    consenting: Consenting,
 }
 
 impl Install {
@@ -93,7 +100,8 @@ impl Install {
         let id = asked.id.take().ok_or_else(|| misuse("the installation needs an id, such as --id pigs"))?;
         let uploaded = upload_by(client, &package, asked.publisher)?;
         self.given.add_settings(&mut asked, &uploaded.info)?;
-        let request = asked.request(id, uploaded.info.digest);
+        let mut request = asked.request(id, uploaded.info.digest);
+        request.new_publisher = self.new_publisher;
         let outcome = self.install(global, client, &request, origin);
         if uploaded.is_new && (self.dry_run || outcome.is_err()) {
             output::note(&stays(request.package));
@@ -108,15 +116,31 @@ impl Install {
         request: &InstallRequest,
         origin: &Origin,
     ) -> Outcome {
-        let answer = self.post(client, request, origin)?;
+        let answer = self.post(client, request, origin, true)?;
         let adopts = request.adopt.is_some();
-        output::one(global, &answer, |installed: Installed| text(&installed, self.dry_run, adopts))
+        let shown: Installed = answer.read()?;
+        let consent = shown.consent.as_ref().map(|consent| (&request.id, consent));
+        if self.dry_run {
+            self.consenting.keep(consent.into_iter())?;
+            return output::one(global, &answer, |installed: Installed| text(&installed, true, adopts));
+        }
+        self.consenting.ask(consent.as_slice(), "Install it?")?;
+        let request =
+            InstallRequest { consent: consent.map(|(_, consent)| consent.digest), ..request.clone() };
+        let answer = self.post(client, &request, origin, false)?;
+        output::one(global, &answer, |installed: Installed| text(&installed, false, adopts))
     }
 
     /// Sends what is asked for, of one installation or of many.
-    fn post(&self, client: &Client, asked: &impl Serialize, origin: &Origin) -> Result<Answer, Failure> {
+    fn post(
+        &self,
+        client: &Client,
+        asked: &impl Serialize,
+        origin: &Origin,
+        dry_run: bool,
+    ) -> Result<Answer, Failure> {
         let body = serde_json::to_string(asked).context("the request can't be written")?;
-        let query = [flag("dry-run", self.dry_run)];
+        let query = [flag("dry-run", dry_run)];
         let answer = client.post("/v1/installations", &query, JSON_TYPE, body.as_bytes());
         answer.map_err(|failure| origin.locate(failure))
     }
@@ -172,6 +196,7 @@ fn text(installed: &Installed, dry_run: bool, adopts: bool) -> String {
     });
     out.push('\n');
     out.push_str(&output::table(&["input", "points", "for example"], rows));
+    installed.consent.iter().for_each(|consent| out.push_str(&format!("\n{}", consent::lines(consent))));
     for warning in &installed.warnings {
         out.push_str(&format!("warning: {}\n", clean(warning)));
     }

@@ -11,6 +11,8 @@ mod client;
 mod clock;
 mod completions;
 mod connectors;
+mod consent;
+mod consents;
 mod dead_letters;
 mod described;
 mod dev;
@@ -18,6 +20,7 @@ mod events;
 mod extras;
 mod failure;
 mod follow;
+mod grants;
 mod halt;
 mod inspect;
 mod install;
@@ -231,6 +234,10 @@ enum Command {
     Connectors(connectors::Connectors),
     /// Make tokens for people and machines, list them, take some back, or show whose the present one is
     Token(token::Tokens),
+    /// List upgrades that wait for consent, show, accept or refuse one
+    Consents(consents::Consents),
+    /// Take rights away that an app has never used
+    Grants(grants::Grants),
     /// Show the site's clock, or leave a wrong future behind
     Clock(clock::Clock),
     /// Print completions for a shell
@@ -315,6 +322,8 @@ impl Command {
             Self::Packages(command) => command.run(global),
             Self::Events(command) => command.run(global),
             Self::Connectors(command) => command.run(global),
+            Self::Consents(command) => command.run(global),
+            Self::Grants(command) => command.run(global),
             Self::Usage(command) => command.run(global),
             Self::Top(command) => command.run(global),
             Self::Token(command) => command.run(global),

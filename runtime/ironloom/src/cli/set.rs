@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::Value as Json;
 
-use super::client::{Client, flag, segment};
+use super::client::{Answer, Client, flag, segment};
+use super::consent::{self, Consenting};
 use super::failure::{Failure, Outcome};
 use super::install::{Asked, File, Given, Origin, limit_kind, misuse, read, slot};
 use super::packages::{Uploaded, stays, upload};
@@ -30,7 +31,7 @@ pub(super) struct Set {
 
 impl Set {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        self.change.run(global, &self.id, None, None)
+        self.change.run(global, &self.id, None, None, None)
     }
 }
 
@@ -68,13 +69,15 @@ pub(super) struct Change {
 pub(super) struct To<'p>(pub Option<&'p str>);
 
 impl Change {
-    /// Changes an installation; `to` where it is to have another package, `condition` where it must do the same before.
+    /// Changes an installation; `to` where it is to have another package, `condition` where it must do the same before, and
+    /// `consenting` how somebody consents to what another package asks for.
     pub(super) fn run(
         &self,
         global: &Global,
         id: &str,
         to: Option<To<'_>>,
         condition: Option<&Condition>,
+        consenting: Option<&Consenting>,
     ) -> Outcome {
         let client = global.client()?;
         let (request, package, origin) = self.asked(&client, id, to, condition.is_some())?;
@@ -82,7 +85,13 @@ impl Change {
         let kept = condition
             .filter(|_| !self.dry_run)
             .map_or(Ok(()), |condition| condition.check(&client, id, &request));
-        let outcome = kept.and_then(|()| self.send(global, &client, &path, &request, &origin));
+        let send = |request: &RevisionRequest, dry_run| self.send(&client, &path, request, &origin, dry_run);
+        let outcome = kept.and_then(|()| match consenting {
+            Some(consenting) => self.upgrade(global, id, request, consenting, send),
+            None => send(&request, self.dry_run).and_then(|answer| {
+                output::one(global, &answer, |revised: Revised| text(&revised, self.dry_run))
+            }),
+        });
         if package.is_new && (self.dry_run || outcome.is_err()) {
             output::note(&stays(package.info.digest));
         }
@@ -187,19 +196,53 @@ impl Change {
         upload(client, &has.to_string())
     }
 
-    fn send(
+    /// Changes the package, with somebody's consent where it asks for more than there is. Where nobody can be asked, it
+    /// waits for that.
+    fn upgrade(
         &self,
         global: &Global,
+        id: &str,
+        mut request: RevisionRequest,
+        consenting: &Consenting,
+        send: impl Fn(&RevisionRequest, bool) -> Result<Answer, Failure>,
+    ) -> Outcome {
+        let looked = send(&request, true)?;
+        let shown: Revised = looked.read()?;
+        let (now, consent) = (&shown.installation.id, shown.consent.as_ref());
+        if self.dry_run {
+            consenting.keep(consent.map(|consent| (now, consent)).into_iter())?;
+            return output::one(global, &looked, |revised: Revised| text(&revised, true));
+        }
+        if let Some(consent) = consent.filter(|_| !shown.wider.is_empty() && consenting.can_ask()) {
+            for wider in &shown.wider {
+                output::note(&format!("besides what {id} has: {wider}"));
+            }
+            consenting.ask(&[(now, consent)], "Upgrade it?")?;
+            request.consent = Some(consent.digest);
+        }
+        let answer = send(&request, false)?;
+        output::one(global, &answer, |revised: Revised| text(&revised, false))?;
+        let revised: Revised = answer.read()?;
+        if revised.waits {
+            let text =
+                format!("it waits for consent: `ironloom consents show {id}`, and then accept or refuse");
+            return Err(Failure::Other(anyhow::anyhow!(text)));
+        }
+        Ok(())
+    }
+
+    fn send(
+        &self,
         client: &Client,
         path: &str,
         request: &RevisionRequest,
         origin: &Origin,
-    ) -> Outcome {
-        let query = [flag("dry-run", self.dry_run)];
+        dry_run: bool,
+    ) -> Result<Answer, Failure> {
+        let query = [flag("dry-run", dry_run)];
         let body = serde_json::to_string(request).context("the request can't be written")?;
         let answer = client.patch(path, &query, JSON_TYPE, body.as_bytes());
-        let answer = answer.map_err(|failure| origin.locate(failure))?;
-        output::one(global, &answer, |revised: Revised| text(&revised, self.dry_run))
+        answer.map_err(|failure| origin.locate(failure))
     }
 
     /// What is sent.
@@ -222,6 +265,7 @@ impl Change {
             keep_up: self.keep_up.or(asked.keep_up),
             revision: made_from,
             at_cursor: self.at_cursor,
+            consent: None,
         };
         for name in &self.unbind {
             request.bindings.insert(slot("--unbind", name)?, None);
@@ -267,9 +311,10 @@ fn keep_rest(grant: &mut OutputGrant, now: Option<&OutputGrant>) {
 }
 
 /// A change, a fact on each line.
-fn text(revised: &Revised, dry_run: bool) -> String {
+pub(super) fn text(revised: &Revised, dry_run: bool) -> String {
     let mut out = String::new();
-    let Revised { installation, changes, from, matches, newly, no_longer, warnings } = revised;
+    let Revised { installation, changes, from, matches, newly, no_longer, warnings, wider, waits, consent } =
+        revised;
     for FieldChange { field, before, after } in changes {
         // Writing into a String doesn't fail.
         let _ = writeln!(out, "{}: {} -> {}", clean(field), shown(before), shown(after));
@@ -286,11 +331,22 @@ fn text(revised: &Revised, dry_run: bool) -> String {
             out.push_str(&output::table(&["", "input", "points", "for example"], rows));
         }
     }
+    if let Some(consent) =
+        consent.as_ref().filter(|_| dry_run && changes.iter().any(|change| change.field == "package"))
+    {
+        let _ = write!(out, "\n{}", consent::lines(consent));
+    }
+    for wider in wider {
+        let _ = writeln!(out, "besides       {}", clean(wider));
+    }
     for warning in warnings {
         let _ = writeln!(out, "warning: {}", clean(warning));
     }
     let (id, revision) = (&installation.id, installation.revision);
     let _ = match (changes.is_empty(), dry_run) {
+        _ if *waits => {
+            writeln!(out, "nothing is changed; {id} stays at revision {revision} until somebody consents")
+        }
         (true, _) => writeln!(out, "nothing changes: {id} stays at revision {revision}"),
         (false, true) => {
             writeln!(out, "nothing is changed; {id} would have revision {revision}, from sequence {from} on")

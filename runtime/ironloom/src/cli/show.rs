@@ -6,11 +6,13 @@ use clap::Args;
 
 use super::client::segment;
 use super::failure::Outcome;
-use super::{Global, install, output, status};
+use super::{Global, grants, install, output, status};
 use crate::api::facade::{
-    Installation, InstallationState, Lag, LastError, PartialLimits, PendingRevision, TimerError,
+    Installation, InstallationState, Lag, LastError, NeverUsed, PartialLimits, PendingRevision, RefusedRight,
+    TimerError,
 };
 use ironloom_apps::grants::{Mode, OutputGrant};
+use ironloom_types::ids::InstallationId;
 use ironloom_types::text::clean;
 
 /// Shows one installation.
@@ -25,11 +27,17 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let answer = global.client()?.get(&format!("/v1/installations/{}", segment(&self.id)), &[])?;
+        let client = global.client()?;
+        let path = format!("/v1/installations/{}", segment(&self.id));
+        let answer = client.get(&path, &[])?;
         if self.install_file {
             return output::print(&install::file::write(&answer.read()?));
         }
-        output::one(global, &answer, |item: Installation| text(&item))
+        if global.json {
+            return output::json(&answer);
+        }
+        let unused: NeverUsed = client.get(&format!("{path}/never-used"), &[])?.read()?;
+        output::one(global, &answer, |item: Installation| text(&item) + &grants::lines(&unused))
     }
 }
 
@@ -43,8 +51,9 @@ pub(super) fn state(item: &Installation) -> String {
 /// The version that runs, whether nobody vouches for it, and whether a catalog is against it.
 pub(super) fn version(item: &Installation) -> String {
     let unsigned = if item.signers.is_empty() { ", unsigned" } else { "" };
+    let waits = if item.waits_for_consent.is_some() { ", upgrade waits" } else { "" };
     let against = if item.against.is_some() { ", blocked" } else { "" };
-    format!("{}{unsigned}{against}", item.version)
+    format!("{}{unsigned}{against}{waits}", item.version)
 }
 
 /// How many readings wait.
@@ -63,6 +72,7 @@ pub(super) fn text(item: &Installation) -> String {
     line("app", format!("{} {}", item.app, version(item)));
     line("package", item.package.to_string());
     item.against.iter().for_each(|against| line("blocked", against.clone()));
+    item.waits_for_consent.iter().for_each(|version| line("upgrade", waiting(version, &item.id)));
     item.signers.iter().for_each(|key| line("signed by", key.to_string()));
     line("state", format!("{}, revision {}, generation {}", state(item), item.revision, item.generation));
     for PendingRevision { revision, from, version } in &item.pending_revisions {
@@ -114,11 +124,22 @@ pub(super) fn text(item: &Installation) -> String {
         line("setting", format!("{name} = {value}"));
     }
     line("limits", limits(item.limits));
+    item.refused.iter().for_each(|one| line("refused", not_given(one)));
     line("time zone", item.timezone.clone());
     if item.keep_up {
         line("keep up", "sources are slowed where it is behind by more than ingest.max_lag".to_owned());
     }
     out
+}
+
+/// A right that it doesn't have, and why.
+fn not_given(refused: &RefusedRight) -> String {
+    format!("{}: {}", refused.text, refused.by.words())
+}
+
+/// An upgrade that waits.
+fn waiting(version: &str, id: &InstallationId) -> String {
+    format!("to version {version} waits for consent: `ironloom consents show {id}`")
 }
 
 /// The part of the machine that it takes, once it has run.

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::Global;
+use super::consent::Consenting;
 use super::failure::Outcome;
 use super::rehearse::Condition;
 use super::set::{Change, To};
@@ -20,11 +21,14 @@ pub(super) struct Upgrade {
     change: Change,
     #[command(flatten)]
     condition: Condition,
+    #[command(flatten)]
+    consenting: Consenting,
 }
 
 impl Upgrade {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let condition = Some(&self.condition).filter(|condition| condition.is_given());
-        self.change.run(global, &self.id, Some(To(self.package.as_deref())), condition)
+        let to = Some(To(self.package.as_deref()));
+        self.change.run(global, &self.id, to, condition, Some(&self.consenting))
     }
 }

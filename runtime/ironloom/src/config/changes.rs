@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::PathBuf;
 
+use super::policy::most_of;
 use super::{Batch, Config, History, Journal, Log, PointUnit, Policy, Sandbox, Server, Site, Store};
 use crate::catalogs::web::Access;
 use crate::connectors::ConnectorConfig;
-use ironloom_apps::allowance::LimitKind;
+use ironloom_apps::allowance::{LimitKind, PartialLimits};
+use ironloom_apps::consent::Capability;
 use ironloom_apps::problem::join_path;
 use ironloom_types::clock;
 use ironloom_types::text::listed;
@@ -164,7 +166,18 @@ fn of_site(found: &mut Compared, [from, to]: [&Site; 2]) {
 }
 
 fn of_policy(found: &mut Compared, [from, to]: [&Policy; 2]) {
-    let Policy { unsigned, publishers, publishers_denied, apps, apps_denied } = from;
+    let Policy {
+        unsigned,
+        publishers,
+        publishers_denied,
+        apps,
+        apps_denied,
+        categories,
+        categories_denied,
+        capabilities,
+        capabilities_denied,
+        limits,
+    } = from;
     found.key("policy.unsigned", [unsigned, &to.unsigned], Live::Yes, text);
     found.key("policy.publishers", [publishers, &to.publishers], Live::Yes, |all| listed(all));
     found.key("policy.publishers_denied", [publishers_denied, &to.publishers_denied], Live::Yes, |all| {
@@ -172,6 +185,18 @@ fn of_policy(found: &mut Compared, [from, to]: [&Policy; 2]) {
     });
     found.key("policy.apps", [apps, &to.apps], Live::Yes, |all| listed(all));
     found.key("policy.apps_denied", [apps_denied, &to.apps_denied], Live::Yes, |all| listed(all));
+    found.key("policy.categories", [categories, &to.categories], Live::Yes, |all| listed(all));
+    found.key("policy.categories_denied", [categories_denied, &to.categories_denied], Live::Yes, |all| {
+        listed(all)
+    });
+    let names = |all: &BTreeSet<Capability>| listed(&all.iter().map(|one| one.name()).collect::<Vec<_>>());
+    found.key("policy.capabilities", [capabilities, &to.capabilities], Live::Yes, names);
+    found.key("policy.capabilities_denied", [capabilities_denied, &to.capabilities_denied], Live::Yes, names);
+    for kind in LimitKind::ALL {
+        let of = |limits: &PartialLimits| limits.get(kind).unwrap_or_default();
+        let (from, to) = (of(limits), of(&to.limits));
+        found.key(&format!("policy.{}", most_of(kind)), [&from, &to], Live::Yes, |most| kind.show(*most));
+    }
 }
 
 fn of_catalogs(found: &mut Compared, [from, to]: [&Access; 2]) {
@@ -226,7 +251,9 @@ mod tests {
             state = \"1 MiB\"\nshare = \"1 ms\"\npoints = 1\n[site]\ntimezone = \"Europe/Berlin\"\nclock = \"feed\"\n[policy]\nunsigned = true\n\
             publishers = [\"ed25519:_FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU\"]\n\
             publishers_denied = [\"ed25519:_FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU\"]\n\
-            apps = [\"com.example\"]\napps_denied = [\"com.other\"]\n[catalogs]\nca = [\"/ca.pem\"]\nlogins = \"/auth.json\"\n";
+            apps = [\"com.example\"]\napps_denied = [\"com.other\"]\ncategories = [\"farm\"]\ncategories_denied = [\"energy\"]\n\
+            capabilities = [\"alarms\"]\ncapabilities_denied = [\"timers\"]\nmax_memory = \"1 MiB\"\nmax_cpu = \"1 ms\"\n\
+            max_state = \"1 MiB\"\nmax_share = \"1 ms\"\nmax_points = 1\n[catalogs]\nca = [\"/ca.pem\"]\nlogins = \"/auth.json\"\n";
         let told_all = told("", others);
         let named: Vec<String> = told_all.iter().map(|(key, ..)| key.clone()).collect();
         assert_eq!(named, keys::all());

@@ -222,6 +222,30 @@ const KEYS: &[Key] = &[
         "\"\"",
         "A file with logins for registries, as `docker login` or `podman login` writes it. Empty: none.",
     ),
+    key(
+        "policy",
+        "categories",
+        "[]",
+        "Categories of which an app must have one, as a catalog has them. Empty: any.",
+    ),
+    key("policy", "categories_denied", "[]", "Categories whose apps are refused."),
+    key(
+        "policy",
+        "capabilities",
+        "[]",
+        "What apps may do besides reading: outputs, set-points, alarms, timers, schedule. Empty: all.",
+    ),
+    key("policy", "capabilities_denied", "[]", "What no app may do; likewise."),
+    key(
+        "policy",
+        "max_memory",
+        "\"256 MiB\"",
+        "The most that an installation gets of each limit, whatever its app asks for and whatever is granted.",
+    ),
+    key("policy", "max_cpu", "\"10 s\"", "Likewise."),
+    key("policy", "max_state", "\"16 GiB\"", "Likewise."),
+    key("policy", "max_share", "\"1 s\"", "Likewise."),
+    key("policy", "max_points", "750000", "Likewise."),
 ];
 
 const SECTIONS: &[(&str, &str)] = &[

@@ -1,8 +1,11 @@
-//! `[policy]`: which packages the host lets run, whoever asks for it.
+//! `[policy]`: which packages the host lets run, and with which rights, whoever asks for it.
 
 use std::collections::BTreeSet;
 
 use super::key;
+use ironloom_apps::allowance::{LimitKind, PartialLimits};
+use ironloom_apps::consent::Capability;
+use ironloom_apps::manifest::Manifest;
 use ironloom_apps::toml_section::{Field, Section};
 use ironloom_trust::key::PublicKey;
 use ironloom_trust::rotation::{covers, is_prefix};
@@ -20,6 +23,14 @@ pub(crate) struct Policy {
     /// App ids, or the beginnings of some; any where there is none.
     pub apps: BTreeSet<String>,
     pub apps_denied: BTreeSet<String>,
+    /// Categories of which an app must have one, by the word of a catalog; any where there is none.
+    pub categories: BTreeSet<String>,
+    pub categories_denied: BTreeSet<String>,
+    /// What apps may do besides reading; all where there is none.
+    pub capabilities: BTreeSet<Capability>,
+    pub capabilities_denied: BTreeSet<Capability>,
+    /// The most of each limit that an installation gets, whatever its app asks for and whatever is granted.
+    pub limits: PartialLimits,
 }
 
 /// The reason why the host doesn't let a package run. Each names the key of the configuration.
@@ -35,6 +46,14 @@ pub(crate) enum NotAllowed {
     PublisherDenied(PublicKey),
     #[error("none of the keys that have signed it is among [policy] publishers")]
     PublisherNotListed,
+    #[error("[policy] categories_denied names the category {0}")]
+    CategoryDenied(String),
+    #[error("no catalog gives it one of [policy] categories")]
+    CategoryNotListed,
+    #[error("[policy] capabilities_denied names {}, which it declares", .0.name())]
+    CapabilityDenied(Capability),
+    #[error("[policy] capabilities doesn't name {}, which it declares", .0.name())]
+    CapabilityNotListed(Capability),
 }
 
 impl Policy {
@@ -67,6 +86,40 @@ impl Policy {
             false => counting.into_iter().filter(is_listed).collect(),
         })
     }
+
+    /// Checks what an app may do, and its categories as catalogs have them.
+    ///
+    /// # Errors
+    /// The first rule that is against it.
+    pub(crate) fn check_rights(
+        &self,
+        manifest: &Manifest,
+        categories: &BTreeSet<String>,
+    ) -> Result<(), NotAllowed> {
+        let mut declared = Capability::ALL.into_iter().filter(|one| one.is_declared(manifest));
+        declared.try_for_each(|one| self.check_capability(one))?;
+        if let Some(denied) = categories.intersection(&self.categories_denied).next() {
+            return Err(NotAllowed::CategoryDenied(denied.clone()));
+        }
+        if !self.categories.is_empty() && self.categories.is_disjoint(categories) {
+            return Err(NotAllowed::CategoryNotListed);
+        }
+        Ok(())
+    }
+
+    /// Checks one of the things that apps do.
+    ///
+    /// # Errors
+    /// The rule that is against it.
+    pub(crate) fn check_capability(&self, capability: Capability) -> Result<(), NotAllowed> {
+        if self.capabilities_denied.contains(&capability) {
+            return Err(NotAllowed::CapabilityDenied(capability));
+        }
+        if !self.capabilities.is_empty() && !self.capabilities.contains(&capability) {
+            return Err(NotAllowed::CapabilityNotListed(capability));
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn read(mut section: Section<'_, '_>) -> Option<Policy> {
@@ -75,6 +128,16 @@ pub(super) fn read(mut section: Section<'_, '_>) -> Option<Policy> {
     let publishers_denied = key(&mut section, "policy", "publishers_denied").and_then(keys);
     let apps = key(&mut section, "policy", "apps").and_then(prefixes);
     let apps_denied = key(&mut section, "policy", "apps_denied").and_then(prefixes);
+    let categories = key(&mut section, "policy", "categories").and_then(texts);
+    let categories_denied = key(&mut section, "policy", "categories_denied").and_then(texts);
+    let capabilities = key(&mut section, "policy", "capabilities").and_then(capabilities_of);
+    let capabilities_denied = key(&mut section, "policy", "capabilities_denied").and_then(capabilities_of);
+    let mut limits = PartialLimits::default();
+    for kind in LimitKind::ALL {
+        if let Some(most) = key(&mut section, "policy", most_of(kind)).and_then(|field| kind.read(&field)) {
+            limits.set(kind, most);
+        }
+    }
     section.finish();
     Some(Policy {
         unsigned: unsigned?,
@@ -82,7 +145,33 @@ pub(super) fn read(mut section: Section<'_, '_>) -> Option<Policy> {
         publishers_denied: publishers_denied?,
         apps: apps?,
         apps_denied: apps_denied?,
+        categories: categories?,
+        categories_denied: categories_denied?,
+        capabilities: capabilities?,
+        capabilities_denied: capabilities_denied?,
+        limits,
     })
+}
+
+/// The key of the most of a limit.
+pub(super) fn most_of(kind: LimitKind) -> &'static str {
+    match kind {
+        LimitKind::Memory => "max_memory",
+        LimitKind::Cpu => "max_cpu",
+        LimitKind::State => "max_state",
+        LimitKind::Share => "max_share",
+        LimitKind::Points => "max_points",
+    }
+}
+
+fn texts(field: Field<'_, '_>) -> Option<BTreeSet<String>> {
+    field.texts().map(|texts| texts.into_iter().collect())
+}
+
+fn capabilities_of(field: Field<'_, '_>) -> Option<BTreeSet<Capability>> {
+    let read = field.texts()?.into_iter().map(|text| field.checked(text.parse::<Capability>()));
+    let read: Vec<Option<Capability>> = read.collect();
+    read.into_iter().collect()
 }
 
 fn keys(field: Field<'_, '_>) -> Option<BTreeSet<PublicKey>> {
@@ -119,6 +208,37 @@ mod tests {
         assert_eq!(policy("").signers(&app, &[]), Err(NotAllowed::Unsigned));
         assert_eq!(policy("unsigned = true").signers(&app, &[]), Ok(vec![]));
         assert_eq!(policy("").signers(&app, &[key]), Ok(vec![key]));
+    }
+
+    #[test]
+    fn what_apps_may_do_is_held_against_the_lists() {
+        let manifest = |more: &str| {
+            let text = format!("manifest = 1\nid = \"a.b\"\nname = \"A\"\nversion = \"1.0.0\"\n{more}");
+            Manifest::parse(&text).unwrap()
+        };
+        let alarms = manifest("[alarms.high]\nseverity = \"high\"\n");
+        let of = |policy: &str, categories: &[&str]| {
+            let categories = categories.iter().map(ToString::to_string).collect();
+            super::super::Config::read(&format!("[policy]\n{policy}"))
+                .unwrap()
+                .policy
+                .check_rights(&alarms, &categories)
+        };
+        assert_eq!(of("", &[]), Ok(()));
+        assert_eq!(of("capabilities = [\"alarms\"]", &[]), Ok(()));
+        assert_eq!(
+            of("capabilities = [\"outputs\"]", &[]),
+            Err(NotAllowed::CapabilityNotListed(Capability::Alarms))
+        );
+        let denied = "capabilities_denied = [\"alarms\"]";
+        assert_eq!(of(denied, &[]), Err(NotAllowed::CapabilityDenied(Capability::Alarms)));
+        assert_eq!(policy(denied).check_rights(&manifest(""), &BTreeSet::new()), Ok(()));
+        assert_eq!(of("categories = [\"energy\"]", &["energy", "farm"]), Ok(()));
+        assert_eq!(of("categories = [\"energy\"]", &[]), Err(NotAllowed::CategoryNotListed));
+        let farm = Err(NotAllowed::CategoryDenied("farm".to_owned()));
+        assert_eq!(of("categories_denied = [\"farm\"]", &["energy", "farm"]), farm);
+        assert!(Config::read("[policy]\ncapabilities = [\"files\"]").is_err());
+        assert!(Config::read("[policy]\nmax_memory = \"1 TiB\"").is_err());
     }
 
     #[test]

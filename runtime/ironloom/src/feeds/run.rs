@@ -148,6 +148,7 @@ impl Trial {
             id: self.id.clone(),
             package: self.package.digest,
             publisher: None,
+            new_publisher: None,
             bindings,
             grants,
             settings,
@@ -156,6 +157,7 @@ impl Trial {
             keep_up: false,
             from: None,
             adopt: None,
+            consent: None,
         };
         let installed = self.node.install(vec![request], false).await;
         // It is the only one: its place in a list says nothing.

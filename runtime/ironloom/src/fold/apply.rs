@@ -2,6 +2,7 @@
 
 mod catalogs;
 mod connectors;
+mod consents;
 mod expired;
 mod intents;
 mod lives;
@@ -41,9 +42,10 @@ use ironloom_apps::manifest::Manifest;
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::RecordRef;
 use ironloom_storage::store::{Item, Key, Scope};
+use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
-use ironloom_types::ids::{Generation, InstallationId, Position, Sequence};
+use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
 use ironloom_types::limits::MAX_HOPS;
 use ironloom_types::work::Gap;
 
@@ -281,12 +283,7 @@ impl Applier {
                 self.shared.packages.write().remove(&digest);
                 self.shared.overlay.apply([(Scope::MAIN.key(Item::Package(digest)), None)]);
             }
-            AdminRecord::Compiled { package, compiled } => {
-                let known = self.shared.packages.read().get(&package).cloned();
-                if let Some(known) = known {
-                    self.add_package(PackageRecord { compiled, ..known.record.clone() });
-                }
-            }
+            AdminRecord::Compiled { package, compiled } => self.compile_package(package, compiled),
             AdminRecord::Installed(new) => new.into_iter().for_each(|new| self.install(new)),
             AdminRecord::Standing { id, generation, standing, meta } => {
                 let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
@@ -341,6 +338,8 @@ impl Applier {
             AdminRecord::CatalogSet(catalog) => self.set_catalog(*catalog),
             AdminRecord::CatalogRemoved { name } => self.remove_catalog(&name),
             AdminRecord::Token(change) => self.change_token(change),
+            AdminRecord::ConsentAsked(asked) => self.ask_consent(*asked),
+            AdminRecord::ConsentRefused { id } => self.end_consent(&id),
         }
     }
 
@@ -404,6 +403,13 @@ impl Applier {
             episodes::put(is_current, generation, &alarm, &mut changes);
         }
         self.shared.overlay.apply(changes);
+    }
+
+    fn compile_package(&mut self, package: Digest, compiled: CompiledRef) {
+        let known = self.shared.packages.read().get(&package).cloned();
+        if let Some(known) = known {
+            self.add_package(PackageRecord { compiled, ..known.record.clone() });
+        }
     }
 
     fn add_package(&mut self, record: PackageRecord) {

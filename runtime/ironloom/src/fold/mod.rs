@@ -76,6 +76,7 @@ use crate::outbox::Outbox;
 use crate::records::admin::PackageRecord;
 use crate::records::catalog::CatalogRecord;
 use crate::records::connector::ConnectorRecord;
+use crate::records::consent::ConsentRecord;
 use crate::records::installation::Revision;
 use crate::records::owner::AppOwner;
 use crate::telemetry::Metrics;
@@ -133,6 +134,8 @@ pub(crate) struct Shared {
     pub catalogs: RwLock<BTreeMap<Box<str>, CatalogRecord>>,
     /// The tokens of people and machines.
     pub tokens: RwLock<tokens::Tokens>,
+    /// The upgrades that wait for consent, by installation.
+    pub consents: RwLock<BTreeMap<InstallationId, ConsentRecord>>,
     /// Whose each app id is that was installed.
     pub owners: RwLock<BTreeMap<AppId, AppOwner>>,
     /// The streams with a key, with their progress.
@@ -255,6 +258,7 @@ impl Shared {
             connectors: RwLock::default(),
             catalogs: RwLock::default(),
             tokens: RwLock::default(),
+            consents: RwLock::default(),
             owners: RwLock::default(),
             streams: RwLock::new(Streams::new()),
             removed: Mutex::default(),

@@ -11,10 +11,11 @@ use crate::api::capsule::Capsule;
 use crate::api::facade::{
     Alarm, AlarmDeed, Answer, Applied, Backlog, DeadLetter, DrivenPoint, Ended, EpisodesQuery, Facade, Halt,
     HaltRequest, IfMatch, IngestRules, InstallRequest, Installation, Installed, IntentDeed, Invocation,
-    KeptState, Later, LogPage, Lookup, NumberedQuery, OutputsQuery, PackageInfo, Page, PageQuery,
-    PointDetail, PointItem, PointRequest, Push, Pushed, Reading, ReadingItem, ReadingsQuery, Rehearsal,
-    RehearsalRequest, RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey, Reset, Resumed,
-    RetirePoints, RetiredPoints, Revised, RevisionRequest, Slowed, StartFrom, StateItem, StreamClaim, Timer,
+    KeptState, Later, LogPage, Lookup, NeverUsed, NumberedQuery, OutputsQuery, PackageInfo, Page, PageQuery,
+    PendingConsent, PointDetail, PointItem, PointRequest, Push, Pushed, Reading, ReadingItem, ReadingsQuery,
+    Rehearsal, RehearsalRequest, RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey, Reset,
+    Resumed, RetirePoints, RetiredPoints, Revised, RevisionRequest, Slowed, StartFrom, StateItem,
+    StreamClaim, Timer,
 };
 use crate::lanes::Lane;
 use crate::telemetry::events::Events;
@@ -129,7 +130,15 @@ impl Facade for NodeFacade {
 
     fn installation(&self, id: InstallationId) -> Later<'_, Installation> {
         let node = Arc::clone(&self.0);
-        Box::pin(found_aside(move || Ok(node.show_lane(&*node.lane(&id)?))))
+        Box::pin(found_aside(move || {
+            let lane = node.lane(&id)?;
+            Ok(Installation { refused: node.refused_rights(&lane), ..node.show_lane(&lane) })
+        }))
+    }
+
+    fn never_used(&self, id: InstallationId) -> Later<'_, NeverUsed> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || Ok(node.never_used(&*node.lane(&id)?))))
     }
 
     fn kept(&self, page: PageQuery) -> Later<'_, Page<KeptState>> {
@@ -149,6 +158,22 @@ impl Facade for NodeFacade {
         dry_run: bool,
     ) -> Later<'_, Revised> {
         Box::pin(to_its_end(Arc::clone(&self.0).revise_installation(id, request, if_match, dry_run)))
+    }
+
+    fn consents(&self, page: PageQuery) -> Later<'_, Page<PendingConsent>> {
+        Box::pin(async move { Ok(self.0.waiting_consents(&page)) })
+    }
+
+    fn consent(&self, id: InstallationId) -> Later<'_, PendingConsent> {
+        Box::pin(async move { self.0.waiting_consent(&id) })
+    }
+
+    fn accept_consent(&self, id: InstallationId, consent: Digest) -> Later<'_, Revised> {
+        Box::pin(to_its_end(Arc::clone(&self.0).accept_waiting(id, consent)))
+    }
+
+    fn refuse_consent(&self, id: InstallationId) -> Later<'_, ()> {
+        Box::pin(to_its_end(Arc::clone(&self.0).refuse_waiting(id)))
     }
 
     fn pause(&self, id: InstallationId) -> Later<'_, Installation> {

@@ -16,6 +16,7 @@ use self::several::Wrong;
 use super::contexts::Contexts;
 use super::kept::Kept;
 use super::packages::load_problem;
+use super::trust::Named;
 use super::{Node, found_aside, problems};
 use crate::api::facade::{
     Answer, InstallRequest, InstallationState, Installed, Lag, Place, Problem, StartFrom,
@@ -53,6 +54,12 @@ impl Node {
         dry_run: bool,
     ) -> Answer<Vec<Installed>> {
         self.check_space()?;
+        if !dry_run {
+            requests.iter().enumerate().try_for_each(|(at, request)| {
+                check_new_publisher(request)
+                    .map_err(|problem| several::of_item(problem, at, &request.id, requests.len()))
+            })?;
+        }
         let packages: BTreeSet<_> = requests.iter().map(|request| request.package).collect();
         let _held: Vec<_> = packages.into_iter().map(|package| self.admin.last_use.hold(package)).collect();
         let List { place, requests, planned, routes } = self.planned(requests).await?;
@@ -69,7 +76,8 @@ impl Node {
         };
         drop(place);
         let told = shown.into_iter().zip(planned);
-        let told: Vec<_> = told.filter_map(|(shown, planned)| Some(installed(shown?, planned))).collect();
+        let told: Vec<_> =
+            told.filter_map(|(shown, planned)| Some(installed(shown?, planned, dry_run))).collect();
         if told.is_empty() {
             return Err(Problem::conflict("gone", "it was uninstalled before its install was answered"));
         }
@@ -114,7 +122,7 @@ impl Node {
         for (at, (((request, known), mut new), kept)) in requests.iter().zip(new).zip(kept).enumerate() {
             // The fold learns of a generation only with its record: the next one given must not wait for that.
             *given = self.shared.last_generation().max(*given).next();
-            let owner = trust.check(known, request.publisher);
+            let owner = trust.check(known, Named::of(request));
             let NewInstallation { installation, revision, meta, .. } = &mut new.installation;
             (installation.begun, revision.begun) = (*given, *given);
             match kept {
@@ -189,7 +197,8 @@ impl Node {
     ) -> Vec<Option<Arc<KnownPackage>>> {
         let mut given = BTreeSet::new();
         let mut trust = self.trust();
-        let known = requests.enumerate().map(|(at, InstallRequest { id, package, publisher, .. })| {
+        let known = requests.enumerate().map(|(at, request)| {
+            let InstallRequest { id, package, .. } = request;
             let problem = if self.lanes.of(id).is_some() {
                 Some(format!("the installation {id} exists already; choose another id or uninstall it"))
             } else if !given.insert(id) {
@@ -201,7 +210,7 @@ impl Node {
                 wrong.take::<()>(at, Err(Problem::conflict("exists", problem).at(Place::field("id"))));
             }
             let known = wrong.take(at, self.known_or_422(*package))?;
-            wrong.take(at, trust.check(&known, *publisher))?;
+            wrong.take(at, trust.check(&known, Named::of(request)))?;
             Some(known)
         });
         known.collect()
@@ -289,11 +298,23 @@ impl New {
 }
 
 /// The answer about one that is installed, or would be.
-fn installed(installation: crate::api::facade::Installation, planned: Planned) -> Installed {
-    let Planned { plan, matches, backlog, .. } = planned;
+fn installed(installation: crate::api::facade::Installation, planned: Planned, dry_run: bool) -> Installed {
+    let Planned { plan, matches, backlog, consent, .. } = planned;
     let warnings = plan.warnings;
     let (backlog, backlog_at_least) = (backlog.readings, backlog.at_least);
-    Installed { installation, backlog, backlog_at_least, matches, warnings }
+    let consent = dry_run.then_some(consent);
+    Installed { installation, backlog, backlog_at_least, matches, warnings, consent }
+}
+
+/// Somebody else's app under the id of one that is known is consented to as a whole, as data that was shown.
+fn check_new_publisher(request: &InstallRequest) -> Answer<()> {
+    if request.new_publisher.is_none() || request.consent.is_some() {
+        return Ok(());
+    }
+    let detail = "the id goes over to another publisher only with a consent to all that the app gets";
+    Err(Problem::refused("consent", detail)
+        .at(Place::field("consent"))
+        .hint("A dry run shows what it would get, with the digest to consent to."))
 }
 
 /// 409: what was to be adopted isn't the newest any more.

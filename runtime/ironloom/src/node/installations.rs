@@ -69,6 +69,8 @@ impl Node {
         let mut shown = show(&installation, revision, manifest, &meta, state, self.lag(lane));
         shown.signers = self.signers(installation.package);
         shown.against = self.against(installation.package);
+        shown.waits_for_consent =
+            self.shared.consents.read().get(&lane.id).map(|asked| asked.version.to_string());
         shown.pending_revisions = pending_revisions(lane);
         shown.halted = newest.manifest.has_set_points()
             && self.shared.outbox.look(|outbox| outbox.halted().has(&lane.id));
@@ -214,6 +216,8 @@ pub(super) fn show(
         package: installation.package,
         signers: Vec::new(),
         against: None,
+        waits_for_consent: None,
+        refused: Vec::new(),
         state,
         paused: installation.standing == Standing::Paused,
         halted: false,

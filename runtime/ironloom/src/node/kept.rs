@@ -115,6 +115,15 @@ impl Node {
                 .at(Place::field("package"))
                 .hint("Install a package of that app, or leave `adopt` out."));
         }
+        if request.new_publisher.is_some() {
+            let detail = "the state of one publisher's app doesn't go over to another publisher";
+            return Err(Problem::refused("publisher-changed", detail)
+                .at(Place::field("adopt"))
+                .hint("Leave `adopt` out: it begins with nothing in its state."));
+        }
+        if let Some(was) = self.known(kept.ended.package) {
+            self.trust().check_same_publisher(&was)?;
+        }
         Ok(Some(kept))
     }
 

@@ -8,6 +8,7 @@ mod capsule;
 mod catalogs;
 mod clock;
 mod connectors;
+mod consents;
 mod contexts;
 mod dead_letters;
 mod descriptors;
@@ -25,6 +26,7 @@ mod kept;
 mod left;
 mod loading;
 mod mapped;
+mod never_used;
 mod obedient;
 mod outdated;
 mod outgoing;
@@ -83,6 +85,7 @@ use crate::records::admin::{AdminRecord, Ended, Expired, NewInstallation, StateC
 use crate::records::catalog::CatalogRecord;
 use crate::records::connector::ConnectorRecord;
 use crate::records::installation::{Installation, Standing};
+use crate::records::intent::Asked;
 use crate::telemetry::Telemetry;
 use ironloom_sandbox::Sandbox;
 use ironloom_storage::log::CommitterHandle;
@@ -329,6 +332,10 @@ fn stopping() -> Problem {
     Problem::unavailable("stopping", "the server is stopping", RETRY_SOON)
 }
 
+fn told_confirmed(asked: &Asked) -> String {
+    format!("intent {} was confirmed by a person", asked.place.id())
+}
+
 /// What the server's log says of a change.
 fn told(record: &AdminRecord) -> String {
     match record {
@@ -379,9 +386,7 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::PointRenamed(renamed) => {
             format!("point {} is {} from now on", renamed.from.0, renamed.path)
         }
-        AdminRecord::IntentConfirmed(asked) => {
-            format!("intent {} was confirmed by a person", asked.place.id())
-        }
+        AdminRecord::IntentConfirmed(asked) => told_confirmed(asked),
         AdminRecord::UnitsGiven(units) => format!("{} points were given their units", units.len()),
         AdminRecord::Missed { id, gaps, .. } => {
             let missed: u64 = gaps.iter().map(|gap| gap.count).sum();
@@ -397,6 +402,8 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::ConnectorRemoved { name } => format!("connector {name} was removed"),
         AdminRecord::CatalogSet(set) => told_catalog(set),
         AdminRecord::CatalogRemoved { name } => format!("what was seen of the catalog {name} is forgotten"),
+        AdminRecord::ConsentAsked(asked) => asked.to_string(),
+        AdminRecord::ConsentRefused { id } => format!("the upgrade of installation {id} was refused"),
     }
 }
 

@@ -11,10 +11,14 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use self::asked::Asked;
 use self::upgrade::{Ends, migrates};
+use super::consents::Asks;
 use super::install::{SitePoints, too_many_shapes};
 use super::packages::load_problem;
+use super::trust::Named;
 use super::{Node, found_aside, problems};
-use crate::api::facade::{Answer, IfMatch, Match, Place, Problem, Revised, RevisionRequest, Tag, changes};
+use crate::api::facade::{
+    Answer, FieldChange, IfMatch, Match, Place, Problem, Revised, RevisionRequest, Tag, changes,
+};
 use crate::fold::KnownPackage;
 use crate::fold::durable::Term;
 use crate::fold::routes::PreparedRoutes;
@@ -42,6 +46,7 @@ struct New {
     /// Its new bindings, if they are other ones than before.
     rewired: Option<Rewired>,
     warnings: Vec<String>,
+    asks: Asks,
     /// Held until its record is written: the matches may need much memory.
     place: OwnedSemaphorePermit,
 }
@@ -72,6 +77,11 @@ impl Node {
         let _held = self.admin.last_use.hold(new.revision.package);
         if is_same(&before.revision, &new.revision) {
             return self.as_it_would_be(lane, &before, new, false).await;
+        }
+        if !dry_run && request.consent.is_none() && !new.asks.wider.is_empty() {
+            self.wait_for_consent(&lane, &before, &new.known, &new.asks, &request).await?;
+            let revised = self.as_it_would_be(Arc::clone(&lane), &before, new, false).await?;
+            return Ok(Revised { installation: self.shown(lane).await?, waits: true, ..revised });
         }
         let at_cursor = request.at_cursor.unwrap_or_else(|| lane.book().meta().quarantine.is_some());
         if dry_run && new.revision.package == before.revision.package {
@@ -130,11 +140,7 @@ impl Node {
     ) -> Answer<New> {
         let revision = &before.revision;
         let known = match request.package.filter(|package| *package != revision.package) {
-            Some(package) => {
-                let known = self.next_package(lane, package)?;
-                self.trust().check(&known, None)?;
-                known
-            }
+            Some(package) => self.next_package(lane, package)?,
             None => self.known(revision.package).ok_or_else(|| {
                 problems::internal(&format!("the package {} of {} is missing", revision.package, lane.id))
             })?,
@@ -152,7 +158,8 @@ impl Node {
             timezone: timezone.as_deref(),
         };
         let config = self.config.load();
-        let site = Site { timezone: &config.site.timezone, limits: &config.limits };
+        let site =
+            Site { timezone: &config.site.timezone, limits: &config.limits, most: &config.policy.limits };
         let changes = self.shared.routing.read().changes();
         let planned =
             plan_change(asked, manifest, site, &revision.bindings, &SitePoints::of(self), &*self.lanes);
@@ -167,6 +174,7 @@ impl Node {
         if known.record.digest != revision.package {
             told.extend(upgrade::warnings(lane, before, manifest));
         }
+        let asks = self.asks_of(before, &known, &plan, request)?;
         let rewired = match prepared {
             Some(prepared) => {
                 Some(self.rewired(&lane.id, before, &plan, PreparedRoutes { routes: prepared, changes })?)
@@ -188,7 +196,7 @@ impl Node {
             timezone,
             keep_up: request.keep_up.unwrap_or(revision.keep_up),
         };
-        Ok(New { revision: new, known, rewired, warnings: told, place })
+        Ok(New { revision: new, known, rewired, warnings: told, asks, place })
     }
 
     /// Compares what other bindings match with what the present ones do.
@@ -256,7 +264,7 @@ impl Node {
         new: New,
         at_cursor: bool,
     ) -> Answer<Revised> {
-        let New { mut revision, known, rewired, warnings, .. } = new;
+        let New { mut revision, known, rewired, warnings, asks, .. } = new;
         let is_same = is_same(&before.revision, &revision);
         if is_same {
             (revision.number, revision.from) = (before.number(), before.from());
@@ -275,8 +283,8 @@ impl Node {
         would_be.signers.clone_from(&known.record.signers);
         let changes = changes(&now, &would_be);
         let installation = if is_same { now } else { would_be };
-        let Rewired { matches, newly, no_longer, .. } = rewired.unwrap_or_default();
-        Ok(Revised { installation, changes, from: revision.from, matches, newly, no_longer, warnings })
+        let answer = answer(installation, changes, revision.from, rewired.unwrap_or_default(), warnings);
+        Ok(Revised { wider: asks.wider, consent: Some(asks.consent), ..answer })
     }
 
     /// Writes a revision while the lane stands still. 409 or 412 where another came in between.
@@ -288,7 +296,7 @@ impl Node {
         (at_cursor, if_match): (bool, Option<IfMatch>),
         code: Arc<LoadedApp>,
     ) -> Answer<Revised> {
-        let New { mut revision, known, rewired, warnings, place } = new;
+        let New { mut revision, known, rewired, warnings, place, .. } = new;
         let shown = self.shown(Arc::clone(lane)).await?;
         let turn = self.interrupt(&lane.id).await?;
         if !Arc::ptr_eq(&turn.lane, lane) {
@@ -318,7 +326,7 @@ impl Node {
         }
         // Another one of its app may have been installed since it was planned.
         let is_other = revision.package != before.revision.package;
-        let owner = if is_other { self.trust().check(&known, None)? } else { None };
+        let owner = if is_other { self.trust().check(&known, Named::Nobody)? } else { None };
         let installation = installed(&lane.installation(), &revision, &known.manifest);
         let now = self.shared.clock.now();
         let mut meta = lane.book().meta().clone();
@@ -327,8 +335,8 @@ impl Node {
         let ends = if is_other { Ends::of(&lane.book(), &known.manifest, now) } else { Ends::default() };
         ends.count(&mut meta);
         let revised = admin::Revised { owner, ..revised(installation, revision, meta, ends, migrated) };
-        let Rewired { routes, matches, newly, no_longer } = rewired.unwrap_or_default();
-        let routes = routes.into_iter().map(|routes| (lane.generation, routes)).collect();
+        let mut rewired = rewired.unwrap_or_default();
+        let routes = rewired.routes.take().into_iter().map(|routes| (lane.generation, routes)).collect();
         self.change_with(AdminRecord::Revised(Box::new(revised)), routes).await?;
         for term in lane.without_app() {
             // Others are loaded aside.
@@ -344,7 +352,7 @@ impl Node {
         drop(turn);
         let installation = self.shown(Arc::clone(lane)).await?;
         let changes = changes(&shown, &installation);
-        Ok(Revised { installation, changes, from, matches, newly, no_longer, warnings })
+        Ok(answer(installation, changes, from, rewired, warnings))
     }
 
     /// The first sequence of a revision that began now.
@@ -352,6 +360,18 @@ impl Node {
         let pending = at_cursor.then(|| lane.queue.lock().pending()).flatten();
         pending.unwrap_or_else(|| self.shared.journal.last().next())
     }
+}
+
+/// The answer about a change.
+fn answer(
+    installation: crate::api::facade::Installation,
+    changes: Vec<FieldChange>,
+    from: Sequence,
+    Rewired { matches, newly, no_longer, .. }: Rewired,
+    warnings: Vec<String>,
+) -> Revised {
+    let (wider, waits, consent) = (Vec::new(), false, None);
+    Revised { installation, changes, from, matches, newly, no_longer, warnings, wider, waits, consent }
 }
 
 /// The names of the inputs of new bindings, behind them those that only the old ones have; and for each input of the old

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::catalogs::Catalog;
 use super::{Node, problems};
-use crate::api::facade::{Answer, Place, Problem};
+use crate::api::facade::{Answer, InstallRequest, Place, Problem};
 use crate::config::{NotAllowed, Policy};
 use crate::fold::KnownPackage;
 use crate::records::owner::{AppOwner, MOST_OWNERS};
+use ironloom_apps::allowance::PartialLimits;
 use ironloom_trust::catalog::CatalogName;
 use ironloom_trust::catalog::index::Publisher;
 use ironloom_trust::catalog::rules::{self, Candidate, Word};
@@ -16,6 +17,35 @@ use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::{Timestamp, host_time};
 use ironloom_types::ids::{AppId, Digest, InstallationId};
 use ironloom_types::text::listed;
+
+/// The key that a request names as an app's publisher.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Named {
+    #[default]
+    Nobody,
+    /// The one of several signers that is meant.
+    Publisher(PublicKey),
+    /// Another one than the id belongs to, to whom it goes over.
+    NewPublisher(PublicKey),
+}
+
+impl Named {
+    /// What an install names.
+    pub(super) fn of(request: &InstallRequest) -> Self {
+        match (request.new_publisher, request.publisher) {
+            (Some(key), _) => Self::NewPublisher(key),
+            (None, Some(key)) => Self::Publisher(key),
+            (None, None) => Self::Nobody,
+        }
+    }
+
+    fn key(self) -> Option<PublicKey> {
+        match self {
+            Self::Nobody => None,
+            Self::Publisher(key) | Self::NewPublisher(key) => Some(key),
+        }
+    }
+}
 
 /// Looks at packages one after the other, as one change brings them: what the first of an app says holds for the next.
 pub(super) struct Trust<'n> {
@@ -26,7 +56,7 @@ pub(super) struct Trust<'n> {
     /// The owners that this change brings.
     new: BTreeMap<AppId, AppOwner>,
     /// The packages that were looked at with success: a list may have one thousands of times.
-    passed: BTreeSet<(Digest, Option<PublicKey>)>,
+    passed: BTreeSet<(Digest, Named)>,
 }
 
 impl Node {
@@ -57,9 +87,27 @@ impl Node {
 }
 
 impl Node {
-    /// Why a catalog is against a package that runs: it blocks the version, or has revoked the keys. That its index has
+    /// Why a catalog or the host's policy is against a package that runs: a catalog blocks the version, or has revoked the keys. That its index has
     /// expired is no reason.
     pub(super) fn against(&self, package: Digest) -> Option<String> {
+        self.catalogs_against(package).or_else(|| self.policy_against(package))
+    }
+
+    /// Why the host's policy is against a package that runs. Where it only isn't signed, other places say so.
+    fn policy_against(&self, package: Digest) -> Option<String> {
+        let known = self.known(package)?;
+        let config = self.config.load();
+        let policy = &config.policy;
+        let catalogs = self.catalogs.all();
+        let words: Vec<Word<'_>> = catalogs.iter().filter_map(|catalog| catalog.word()).collect();
+        let app = &known.manifest.id;
+        let signers = policy.signers(app, &known.record.signers).map(drop);
+        let refused =
+            signers.and_then(|()| policy.check_rights(&known.manifest, &categories(&words, app))).err();
+        refused.filter(|why| *why != NotAllowed::Unsigned).map(|why| format!("the host's policy: {why}"))
+    }
+
+    fn catalogs_against(&self, package: Digest) -> Option<String> {
         if let Some(known) = self.catalogs.against(package) {
             return known;
         }
@@ -103,24 +151,34 @@ impl Node {
 
 impl Trust<'_> {
     /// Checks a package that is to run; gives the owner of its app's id where that is another one from here on.
-    /// `publisher` is the key that the id shall belong to, where several might be meant.
+    /// `named` is the key that the id shall belong to, where several might be meant, or where it goes over to another one.
     ///
     /// # Errors
     /// The host's policy or a catalog is against it, or the id of its app belongs to somebody else.
-    pub(super) fn check(
-        &mut self,
-        known: &KnownPackage,
-        publisher: Option<PublicKey>,
-    ) -> Answer<Option<Box<AppOwner>>> {
-        if self.passed.contains(&(known.record.digest, publisher)) {
+    pub(super) fn check(&mut self, known: &KnownPackage, named: Named) -> Answer<Option<Box<AppOwner>>> {
+        if self.passed.contains(&(known.record.digest, named)) {
             return Ok(None);
         }
-        let owner = self.owner(known, publisher)?;
-        self.passed.insert((known.record.digest, publisher));
+        let owner = self.owner(known, named)?;
+        self.passed.insert((known.record.digest, named));
         Ok(owner)
     }
 
-    fn owner(&mut self, known: &KnownPackage, publisher: Option<PublicKey>) -> Answer<Option<Box<AppOwner>>> {
+    /// The most of each limit that the host's policy allows.
+    pub(super) fn most(&self) -> &PartialLimits {
+        &self.policy.limits
+    }
+
+    /// The key that the id of an app belongs to, with this change; none while only unsigned packages of it were installed.
+    pub(super) fn owner_of(&self, app: &AppId) -> Option<PublicKey> {
+        match self.new.get(app) {
+            Some(owner) => owner.key,
+            None => self.node.shared.owners.read().get(app).and_then(|owner| owner.key),
+        }
+    }
+
+    fn owner(&mut self, known: &KnownPackage, named: Named) -> Answer<Option<Box<AppOwner>>> {
+        let publisher = named.key();
         let (app, version) = (&known.manifest.id, &known.manifest.version);
         let signers = self.policy.signers(app, &known.record.signers);
         let signers = signers.map_err(|error| not_allowed(known, &error))?;
@@ -133,6 +191,9 @@ impl Trust<'_> {
         let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
         let owner = self.new.get(app).cloned().or_else(|| self.node.shared.owners.read().get(app).cloned());
         let by = owner.as_ref().and_then(|owner| owner.catalog.clone());
+        self.policy
+            .check_rights(&known.manifest, &categories(&words, app))
+            .map_err(|error| not_allowed(known, &error))?;
         let version: semver::Version = version.parse().map_err(|error| problems::internal(&error))?;
         let digest = known.record.digest;
         let candidate =
@@ -154,10 +215,17 @@ impl Trust<'_> {
                 let replaced = signers
                     .iter()
                     .find(|old| rules::successors(&words, app, **old, by.as_deref()).contains(&key));
-                Some(successor.ok_or_else(|| match replaced {
-                    Some(old) => key_replaced(known, *old, key),
-                    None => publisher_changed(known, key, since),
-                })?)
+                match (successor, named) {
+                    (Some(successor), _) => Some(successor),
+                    // The package is signed by it, and nobody else's by the word of a catalog.
+                    (None, Named::NewPublisher(_)) => first_key(app, &signers, publisher, &publishers)?,
+                    (None, _) => {
+                        return Err(match replaced {
+                            Some(old) => key_replaced(known, *old, key),
+                            None => publisher_changed(known, key, since),
+                        });
+                    }
+                }
             }
             Some(AppOwner { key: None, .. }) if signers.is_empty() && publishers.is_empty() => {
                 return Ok(None);
@@ -176,6 +244,36 @@ impl Trust<'_> {
         self.new.insert(app.clone(), owner.clone());
         Ok(Some(Box::new(owner)))
     }
+}
+
+impl Trust<'_> {
+    /// 409 where an installation is of another publisher than the id of its app belongs to by now: its state and what it was
+    /// granted don't go over to somebody else.
+    pub(super) fn check_same_publisher(&self, before: &KnownPackage) -> Answer<()> {
+        let app = &before.manifest.id;
+        let signers = &before.record.signers;
+        let Some(key) = self.owner_of(app).filter(|key| !signers.is_empty() && !signers.contains(key)) else {
+            return Ok(());
+        };
+        let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
+        let by = self.node.shared.owners.read().get(app).and_then(|owner| owner.catalog.clone());
+        let is_successor =
+            |old: &PublicKey| rules::successors(&words, app, *old, by.as_deref()).contains(&key);
+        if signers.iter().any(is_successor) {
+            return Ok(());
+        }
+        let detail =
+            format!("it is of the publisher {}, and the id {app} belongs to {key} by now", listed(signers));
+        Err(Problem::conflict("publisher-changed", detail)
+            .at(Place::field("package"))
+            .hint("What runs goes on. Uninstall it and install the other one anew, without its state."))
+    }
+}
+
+/// The categories that catalogs give an app.
+fn categories(words: &[Word<'_>], app: &AppId) -> BTreeSet<String> {
+    let entries = words.iter().filter_map(|word| word.index.app(app));
+    entries.flat_map(|entry| entry.categories.iter().cloned()).collect()
 }
 
 /// The key that an app's id is to belong to: one of its signers, and where catalogs speak of the id, one that they give
@@ -263,5 +361,8 @@ fn publisher_changed(known: &KnownPackage, key: PublicKey, since: Timestamp) -> 
     );
     Problem::conflict("publisher-changed", detail)
         .at(Place::field("package"))
-        .hint("Ask the publisher. Nothing was changed, and what runs goes on.")
+        .hint(
+            "Ask the publisher. Nothing was changed, and what runs goes on. If the id shall belong to another publisher \
+             from now on, `ironloom install --new-publisher KEY` says so.",
+        )
 }

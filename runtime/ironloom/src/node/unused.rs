@@ -103,10 +103,12 @@ impl Node {
         let known = self.shared.packages.read().keys().copied().collect();
         let lanes = self.lanes.all();
         let installed = lanes.iter().flat_map(|lane| [lane.packages(), lane.past_packages()].concat());
+        // Somebody may consent to it yet.
+        let waiting: Vec<Digest> = self.shared.consents.read().values().map(|asked| asked.package).collect();
         let kept_states = self.shared.removed.lock();
         // Whoever adopts a state may have nothing but what is here.
         let adoptable = kept_states.values().filter_map(|gone| gone.package);
-        self.admin.last_use.overdue(&known, &installed.chain(adoptable).collect(), kept)
+        self.admin.last_use.overdue(&known, &installed.chain(adoptable).chain(waiting).collect(), kept)
     }
 }
 

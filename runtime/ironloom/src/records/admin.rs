@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::alarm::{AlarmRecord, EpisodePlace};
 use super::catalog::CatalogRecord;
 use super::connector::ConnectorRecord;
+use super::consent::ConsentRecord;
 use super::token::TokenChange;
 use super::{BodyError, Reader, VARINT, head_len, put_head};
 use crate::records::installation::{Installation, Revision, Standing};
@@ -24,7 +25,7 @@ use ironloom_types::readings::{Quality, Value};
 use ironloom_types::work::Gap;
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 8;
+pub(crate) const VERSION: u8 = 9;
 
 /// One change. New variants go to the end: their order is the format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,6 +127,10 @@ pub(crate) enum AdminRecord {
     CatalogRemoved { name: Box<str> },
     /// Somebody made a token, or took one back.
     Token(TokenChange),
+    /// An upgrade waits for consent, in place of one of the same installation that did.
+    ConsentAsked(Box<ConsentRecord>),
+    /// Somebody refused it.
+    ConsentRefused { id: InstallationId },
 }
 
 /// Unit and description of a point, from a person.

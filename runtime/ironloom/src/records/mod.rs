@@ -10,6 +10,7 @@ pub(crate) mod catalog;
 pub(crate) mod columns;
 pub(crate) mod commit;
 pub(crate) mod connector;
+pub(crate) mod consent;
 pub(crate) mod installation;
 pub(crate) mod intent;
 pub(crate) mod lane;

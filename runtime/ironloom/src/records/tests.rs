@@ -21,7 +21,6 @@ use super::catalog::CatalogRecord;
 use super::commit::{
     CommitHead, CommitRecord, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChanges,
 };
-use super::connector::ConnectorRecord;
 use super::readings::{Idempotency, ReadingsHead, ReadingsRecord, Receipt};
 use super::token::{TokenChange, TokenRecord};
 use super::{NumberedPoint, admin, commit, readings};
@@ -309,11 +308,6 @@ fn compiled() -> CompiledRef {
     CompiledRef { wasm: Digest([1; 32]), engine: Digest([2; 32]), code: Digest([3; 32]) }
 }
 
-fn connector_set(table: Option<&str>, stopped: bool) -> AdminRecord {
-    let (name, table) = ("gate".into(), table.map(Box::from));
-    AdminRecord::ConnectorSet(Box::new(ConnectorRecord { name, table, stopped }))
-}
-
 fn catalog_set(index: Digest) -> AdminRecord {
     AdminRecord::CatalogSet(Box::new(CatalogRecord {
         name: "plant".into(),
@@ -494,6 +488,8 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         (AdminRecord::CatalogRemoved { name: "plant".into() }, CATALOG_REMOVED),
         (token_made(), TOKEN_MADE),
         (AdminRecord::Token(TokenChange::Removed(TokenName::new("anna").unwrap())), TOKEN_REMOVED),
+        (consent_asked(package), CONSENT_ASKED),
+        (AdminRecord::ConsentRefused { id: pigs() }, CONSENT_REFUSED),
         (
             AdminRecord::StateChanged(Box::new(StateChanged {
                 id: pigs(),

@@ -136,6 +136,8 @@ kinds! {
     Catalog = 30, "catalog";
     /// A token of a person or a machine, by name.
     Token = 31, "token";
+    /// An upgrade that waits for consent, by installation.
+    Consent = 15, "upgrade that waits for consent";
     /// Cursor, counters and more of a generation.
     Lane = 32, "lane of a generation";
     /// An app's state.
@@ -221,6 +223,8 @@ pub enum Item<'a> {
     Catalog(&'a str),
     /// A token of a person or a machine, by name.
     Token(&'a str),
+    /// An upgrade that waits for consent, by the id of its installation.
+    Consent(&'a str),
     /// An intent without an outcome, by ordinal and index.
     Intent(Generation, Ordinal, u32),
 }
@@ -256,6 +260,7 @@ impl<'a> Item<'a> {
             Self::AppOwner(_) => KeyKind::AppOwner,
             Self::Catalog(_) => KeyKind::Catalog,
             Self::Token(_) => KeyKind::Token,
+            Self::Consent(_) => KeyKind::Consent,
             Self::Intent(..) => KeyKind::Intent,
         }
     }
@@ -289,6 +294,7 @@ impl<'a> Item<'a> {
             | Self::AppOwner(name)
             | Self::Catalog(name)
             | Self::Token(name)
+            | Self::Consent(name)
             | Self::State(_, name)
             | Self::Timer(_, name) => bytes.extend_from_slice(name.as_bytes()),
             Self::Revision(installation, revision) => {
@@ -358,6 +364,7 @@ impl<'a> Item<'a> {
             KeyKind::AppOwner => Self::AppOwner(text(name)?),
             KeyKind::Catalog => Self::Catalog(text(name)?),
             KeyKind::Token => Self::Token(text(name)?),
+            KeyKind::Consent => Self::Consent(text(name)?),
             KeyKind::Intent => {
                 let (ordinal, index) = name.split_first_chunk::<8>()?;
                 let index = u32::from_be_bytes(index.try_into().ok()?);

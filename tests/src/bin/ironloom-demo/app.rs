@@ -23,10 +23,24 @@ pub(crate) fn build(folder: &str) -> Result<String> {
 /// `ironloom install` with these arguments.
 pub(crate) fn install(node: &Node, package: &str, arguments: &[&str]) -> Result<()> {
     say(&format!("$ ironloom install {package} {}\n", arguments.join(" ")))?;
-    let mut command = Command::new(server::binary()?);
-    command.args(["install", package]).args(arguments);
-    command.current_dir(guests::workspace()).env("IRONLOOM_URL", node.url());
-    let status = command.stdin(Stdio::null()).status().context("ironloom install")?;
-    ensure!(status.success(), "`ironloom install` ended with {status}; the server said:\n{}", node.said());
-    Ok(())
+    let folder = tempfile::tempdir()?;
+    let grants = folder.path().join("grants.toml");
+    let run = |command: &mut Command| {
+        command.current_dir(guests::workspace()).env("IRONLOOM_URL", node.url()).stdin(Stdio::null());
+        let status = command.status().context("ironloom install")?;
+        ensure!(
+            status.success(),
+            "`ironloom install` ended with {status}; the server said:\n{}",
+            node.said()
+        );
+        Ok(())
+    };
+    // The demo is one command and asks nothing: what the app gets is shown, kept, and consented to.
+    let install = || {
+        let mut command = Command::new(server::binary().unwrap_or_default());
+        command.args(["install", package]).args(arguments);
+        command
+    };
+    run(install().args(["--dry-run", "--write-grants"]).arg(&grants))?;
+    run(install().args(["--yes", "--grants"]).arg(&grants).stdout(Stdio::null()))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::super::client::Client;
+use super::super::client::{Client, flag};
 use super::super::failure::{Failure, Outcome};
 use super::super::output;
 use super::ID;
@@ -57,8 +57,14 @@ fn text(of: &impl Serialize) -> anyhow::Result<String> {
 }
 
 fn upgrade(client: &Client, info: &PackageInfo, wanted: &Wanted) -> Outcome {
-    let request = text(&change(info, wanted)?)?;
-    let revised: Revised = client.patch(&path(), &[], JSON_TYPE, request.as_bytes())?.read()?;
+    let mut request = change(info, wanted)?;
+    let send = |request: &RevisionRequest, dry_run| {
+        client.patch(&path(), &[flag("dry-run", dry_run)], JSON_TYPE, text(request)?.as_bytes())?.read()
+    };
+    // Whoever writes the app consents to what it asks for.
+    let shown: Revised = send(&request, true)?;
+    request.consent = shown.consent.map(|consent| consent.digest);
+    let revised = send(&request, false)?;
     tell_warnings(&revised.warnings);
     let Installation { app, version, state, revision, .. } = revised.installation;
     if state == InstallationState::Quarantined {
@@ -132,6 +138,7 @@ fn install(client: &Client, info: &PackageInfo, wanted: Wanted) -> Outcome {
         id: InstallationId::new(ID).map_err(anyhow::Error::from)?,
         package: info.digest,
         publisher: None,
+        new_publisher: None,
         bindings: wanted.bindings,
         grants: Grants::default(),
         settings: wanted.settings,
@@ -140,6 +147,7 @@ fn install(client: &Client, info: &PackageInfo, wanted: Wanted) -> Outcome {
         keep_up: false,
         from: Some(StartFrom::Beginning),
         adopt: None,
+        consent: None,
     };
     let answer = client.post("/v1/installations", &[], JSON_TYPE, text(&request)?.as_bytes())?;
     let installed: Installed = answer.read()?;

@@ -41,14 +41,28 @@ impl Install {
             sent.insert(key, digest);
             requests.push(asked.request(id, digest));
         }
-        let answer = self.post(client, &requests, origin)?;
-        output::one(global, &answer, |all: AllInstalled| text(&all.items, self.dry_run))
+        let answer = self.post(client, &requests, origin, true)?;
+        let shown: AllInstalled = answer.read()?;
+        let consents =
+            || shown.items.iter().filter_map(|one| Some((&one.installation.id, one.consent.as_ref()?)));
+        if self.dry_run {
+            self.consenting.keep(consents())?;
+            return output::one(global, &answer, |all: AllInstalled| text(&all.items, true));
+        }
+        let all: Vec<_> = consents().collect();
+        self.consenting.ask(&all, "Install all of them?")?;
+        for (request, one) in requests.iter_mut().zip(&shown.items) {
+            request.consent = one.consent.as_ref().map(|consent| consent.digest);
+        }
+        let answer = self.post(client, &requests, origin, false)?;
+        output::one(global, &answer, |all: AllInstalled| text(&all.items, false))
     }
 
     /// Refuses flags about one installation: they can't be meant for many.
     pub(super) fn check_flags(&self) -> Result<(), Failure> {
         let given = [
             ("--id", self.id.is_some()),
+            ("--new-publisher", self.new_publisher.is_some()),
             ("--bind", !self.given.bind.is_empty()),
             ("--set", !self.given.set.is_empty()),
             ("--grant", !self.given.grant.is_empty()),

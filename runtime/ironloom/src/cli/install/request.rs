@@ -44,6 +44,7 @@ impl Asked {
             id,
             package,
             publisher: self.publisher,
+            new_publisher: None,
             bindings: self.bindings,
             grants: Grants { mode: self.mode.unwrap_or_default(), ..self.grants },
             settings: self.settings,
@@ -52,6 +53,7 @@ impl Asked {
             keep_up: self.keep_up.unwrap_or_default(),
             from: self.from,
             adopt: self.adopt,
+            consent: None,
         }
     }
 }

@@ -132,6 +132,7 @@ impl Applier {
             self.remove_points(id);
             self.purge(|_, gone| gone.installation == *id);
         }
+        self.end_consent(&ended.installation.id);
         self.end(ended, removed, ClearedBy::Removed);
     }
 

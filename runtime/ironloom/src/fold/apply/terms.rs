@@ -75,6 +75,7 @@ impl Applier {
     pub(super) fn revise(&mut self, revised: Revised) {
         let Revised { installation, mut revision, meta, alarms, timers, state, owner } = revised;
         self.set_owner(owner);
+        self.meet_consent(&installation);
         let generation = installation.generation;
         let mut holdings: Vec<_> = timers
             .iter()

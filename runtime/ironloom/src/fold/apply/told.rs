@@ -5,8 +5,10 @@ use crate::fold::durable::Durable;
 use crate::records::admin::{AdminRecord, Reset, Revised};
 use crate::records::alarm::AlarmRecord;
 use crate::records::commit::CommitHead;
+use crate::records::consent::ConsentRecord;
 use crate::records::installation::Standing;
 use crate::records::lane::Trouble;
+use crate::records::owner::AppOwner;
 use crate::records::token::TokenChange;
 use crate::telemetry::events::What;
 use ironloom_types::clock::Timestamp;
@@ -82,9 +84,10 @@ impl Applier {
             events.tell(What::Connector { connector, part: None, state, error: None });
         };
         match record {
-            AdminRecord::Installed(new) => {
-                new.iter().for_each(|new| stands(&new.installation.id, "installed"))
-            }
+            AdminRecord::Installed(new) => new.iter().for_each(|new| {
+                stands(&new.installation.id, "installed");
+                self.tell_owner(new.owner.as_deref());
+            }),
             AdminRecord::Standing { id, standing: Standing::Paused, .. } => stands(id, "paused"),
             AdminRecord::Standing { id, standing: Standing::Running, .. } => stands(id, "running"),
             AdminRecord::Revised(revised) => self.tell_revised(revised),
@@ -121,6 +124,8 @@ impl Applier {
                 };
                 events.tell(What::Token { token: name.to_string(), change });
             }
+            AdminRecord::ConsentAsked(asked) => self.tell_consent(asked),
+            AdminRecord::ConsentRefused { id } => stands(id, "consent-refused"),
             AdminRecord::Alarm { generation, alarm, .. } => {
                 let Some(lane) = self.shared.lanes.of_generation(*generation) else { return };
                 let before = lane.book().alarm_numbered(alarm.number).cloned();
@@ -146,7 +151,27 @@ impl Applier {
         self.shared.metrics.events.tell(What::Points { point, count, change });
     }
 
-    fn tell_revised(&self, Revised { installation, alarms, .. }: &Revised) {
+    /// Tells that an upgrade waits for consent, and what it asks for.
+    fn tell_consent(&self, asked: &ConsentRecord) {
+        let (installation, state) = (asked.id.clone(), "asks-consent");
+        let reason = Some(format!("version {}: {}", asked.version, asked.wider.join("; ")));
+        self.shared.metrics.events.tell(What::Installation { installation, state, reason });
+    }
+
+    /// Tells that an app id which belonged to a key belongs to another one.
+    fn tell_owner(&self, owner: Option<&AppOwner>) {
+        let Some(owner) = owner else { return };
+        let before = self.shared.owners.read().get(&owner.app).and_then(|before| before.key);
+        if let (Some(from), Some(to)) = (before, owner.key)
+            && from != to
+        {
+            let (app, from, to) = (owner.app.clone(), from.to_string(), to.to_string());
+            self.shared.metrics.events.tell(What::Owner { app, from, to });
+        }
+    }
+
+    fn tell_revised(&self, Revised { installation, alarms, owner, .. }: &Revised) {
+        self.tell_owner(owner.as_deref());
         let Some(lane) = self.shared.lanes.of_generation(installation.generation) else { return };
         let events = &self.shared.metrics.events;
         let was = lane.installation();

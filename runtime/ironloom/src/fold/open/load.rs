@@ -21,6 +21,7 @@ use crate::records::admin::PackageRecord;
 use crate::records::alarm::AlarmRecord;
 use crate::records::catalog::CatalogRecord;
 use crate::records::connector::ConnectorRecord;
+use crate::records::consent::ConsentRecord;
 use crate::records::installation::{Installation, Revision};
 use crate::records::intent::{Asked, Driven};
 use crate::records::owner::AppOwner;
@@ -190,6 +191,7 @@ impl Loader<'_> {
         self.connectors(shared)?;
         self.owners(shared)?;
         self.catalogs(shared)?;
+        self.consents(shared)?;
         self.tokens(shared)
     }
 
@@ -210,6 +212,13 @@ impl Loader<'_> {
     fn owners(&self, shared: &Shared) -> Result<(), OpenError> {
         self.each_decoded(KeyKind::AppOwner, |_, owner: AppOwner| {
             shared.owners.write().insert(owner.app.clone(), owner);
+            Ok(())
+        })
+    }
+
+    fn consents(&self, shared: &Shared) -> Result<(), OpenError> {
+        self.each_decoded(KeyKind::Consent, |_, asked: ConsentRecord| {
+            shared.consents.write().insert(asked.id.clone(), asked);
             Ok(())
         })
     }

@@ -122,6 +122,8 @@ impl Numberer {
             | AdminRecord::CatalogSet(_)
             | AdminRecord::CatalogRemoved { .. }
             | AdminRecord::Token(_)
+            | AdminRecord::ConsentAsked(_)
+            | AdminRecord::ConsentRefused { .. }
             | AdminRecord::Dropped { .. } => {}
         }
         Ok(())

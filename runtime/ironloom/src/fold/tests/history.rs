@@ -23,6 +23,7 @@ use crate::records::admin::{
 use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy, Note, testing};
 use crate::records::commit::{self, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind};
 use crate::records::connector::ConnectorRecord;
+use crate::records::consent::ConsentRecord;
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::{LaneMeta, Published, Reached};
 use crate::records::owner::AppOwner;
@@ -96,6 +97,8 @@ pub(super) enum Step {
     RemovePackage { version: u8 },
     SetConnector { name: u8, table: Option<u8>, stopped: bool },
     RemoveConnector { name: u8 },
+    AskConsent { lane: u8, version: u8 },
+    RefuseConsent { lane: u8 },
     Reset { lane: u8, from_start: bool },
     Repair { lane: u8, key: u8, value: Option<u16> },
     SetPoint { which: u8, unit: bool, description: bool },
@@ -218,6 +221,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => (0..3u8, prop::option::of(0..9u8), any::<bool>())
             .prop_map(|(name, table, stopped)| Step::SetConnector { name, table, stopped }),
         1 => (0..3u8).prop_map(|name| Step::RemoveConnector { name }),
+        2 => (any::<u8>(), 0..2u8).prop_map(|(lane, version)| Step::AskConsent { lane, version }),
+        1 => any::<u8>().prop_map(|lane| Step::RefuseConsent { lane }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, from_start)| Step::Reset { lane, from_start }),
         2 => (any::<u8>(), 0..10u8, prop::option::weighted(0.7, 0..300u16))
             .prop_map(|(lane, key, value)| Step::Repair { lane, key, value }),
@@ -308,6 +313,8 @@ impl World {
             Step::RemovePackage { version } => self.remove_package(*version),
             Step::SetConnector { name, table, stopped } => self.set_connector(*name, *table, *stopped),
             Step::RemoveConnector { name } => self.remove_connector(*name),
+            Step::AskConsent { lane, version } => self.ask_consent(*lane, *version),
+            Step::RefuseConsent { lane } => self.refuse_consent(*lane),
             Step::Reset { lane, from_start } => self.reset(*lane, *from_start),
             Step::Repair { lane, key, value } => self.repair(*lane, *key, *value),
             Step::SetPoint { which, unit, description } => self.set_point(*which, *unit, *description),
@@ -776,6 +783,31 @@ impl World {
             self.model.connectors.remove(&name);
         }
         self.admin(AdminRecord::ConnectorSet(Box::new(connector)), Ok(()));
+    }
+
+    /// An upgrade of an installation waits for consent.
+    fn ask_consent(&mut self, which: u8, version: u8) {
+        self.pump();
+        let Some(id) = self.id_of(which) else { return };
+        let package = Digest::of(VERSIONS[usize::from(version)].as_bytes());
+        let (version, before) = (version.to_string().into(), "0".into());
+        let (request, wider, consent) = ("{}".into(), vec!["raises alarms".into()], package);
+        let asked = Timestamp(self.model.time);
+        let record = ConsentRecord { id, request, package, version, before, wider, consent, asked };
+        self.admin(AdminRecord::ConsentAsked(Box::new(record)), Ok(()));
+    }
+
+    fn refuse_consent(&mut self, which: u8) {
+        self.pump();
+        let Some(id) = self.id_of(which) else { return };
+        self.admin(AdminRecord::ConsentRefused { id }, Ok(()));
+    }
+
+    /// The id of one of the installations.
+    fn id_of(&self, which: u8) -> Option<InstallationId> {
+        let lanes = &self.model.lanes;
+        let lane = lanes.values().nth(usize::from(which) % lanes.len().max(1))?;
+        Some(InstallationId::new(&lane.id).unwrap())
     }
 
     fn remove_connector(&mut self, name: u8) {

@@ -9,13 +9,14 @@ use crate::records::admin::AdminRecord;
 use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy};
 use crate::records::commit::DeadLetter;
 use crate::records::connector::ConnectorRecord;
+use crate::records::consent::ConsentRecord;
 use crate::records::installation::Standing;
 use crate::records::lane::{LaneMeta, Skipped};
 use crate::records::owner::AppOwner;
 use crate::records::readings::Receipt;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
-use ironloom_types::ids::{AppId, Digest, Ordinal, Sequence, SlotName};
+use ironloom_types::ids::{AppId, Digest, InstallationId, Ordinal, Sequence, SlotName};
 use ironloom_types::readings::{Progress, Quality, Value};
 use ironloom_types::work::Gap;
 
@@ -101,6 +102,8 @@ pub(super) struct Model {
     pub dropped: usize,
     pub receipts: BTreeMap<String, Vec<u8>>,
     pub connectors: BTreeMap<Box<str>, ConnectorRecord>,
+    /// The upgrades that wait, by installation.
+    pub consents: BTreeMap<InstallationId, ConsentRecord>,
     /// Whose each app id is.
     pub owners: BTreeMap<AppId, AppOwner>,
     /// Progress and time of each stream.
@@ -129,6 +132,22 @@ pub(super) struct Model {
 type TimerChanges = Vec<(Box<str>, Option<OneShot>)>;
 
 impl Model {
+    /// Notes which upgrades wait from a record on.
+    pub(super) fn hear_of_consents(&mut self, record: &AdminRecord) {
+        match record {
+            AdminRecord::ConsentAsked(asked) => {
+                drop(self.consents.insert(asked.id.clone(), (**asked).clone()))
+            }
+            AdminRecord::ConsentRefused { id } => drop(self.consents.remove(id)),
+            AdminRecord::Uninstalled { ended, .. } => drop(self.consents.remove(&ended.installation.id)),
+            AdminRecord::Revised(revised) => {
+                let now = &revised.installation;
+                self.consents.retain(|id, asked| *id != now.id || asked.package != now.package);
+            }
+            _ => {}
+        }
+    }
+
     /// Notes whose app ids are from a record on.
     pub(super) fn hear_of_owners(&mut self, record: &AdminRecord) {
         let owners: Vec<_> = match record {

@@ -214,6 +214,7 @@ impl World {
         let (reply, durable) = oneshot::channel();
         if answer.is_ok() {
             self.model.hear_of_owners(&record);
+            self.model.hear_of_consents(&record);
         }
         self.submit(Submission::Admin(Box::new(AdminSubmission { record, reply })));
         self.expect(durable, answer);
@@ -389,6 +390,7 @@ impl World {
         assert_eq!(receipts, model.receipts);
         assert_eq!(*shared.connectors.read(), model.connectors);
         assert_eq!(*shared.owners.read(), model.owners);
+        assert_eq!(*shared.consents.read(), model.consents);
         assert_eq!(shared.streams.read().all(), model.streams);
         assert_eq!(shared.last_generation(), Generation(model.generation));
         assert_eq!(shared.packages.read().keys().copied().collect::<BTreeSet<_>>(), model.packages);

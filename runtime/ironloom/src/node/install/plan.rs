@@ -10,10 +10,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Request;
 use super::adopt::MOST_BYTES;
 use super::several::Wrong;
-use crate::api::facade::{Answer, InstallRequest, Match, Place, Problem, StartFrom};
+use crate::api::facade::{Answer, Consent, InstallRequest, Match, Place, Problem, Rights, StartFrom};
+use crate::fold::KnownPackage;
 use crate::fold::routes::PreparedRoutes;
+use crate::node::consents::{check_consent, consent_to};
 use crate::node::kept::Kept;
 use crate::node::paths::{Found, Looks};
+use crate::node::trust::{Named, Trust};
 use crate::node::{Node, found_aside, problems};
 use ironloom_apps::binding::Bindings;
 use ironloom_apps::manifest::Manifest;
@@ -21,7 +24,7 @@ use ironloom_apps::plan::{self, InputPlan, Plan, Points, See, Site, plan_install
 use ironloom_apps::routing::Prepared;
 use ironloom_apps::wiring::{Neighbours, Wiring};
 use ironloom_storage::journal::Filter;
-use ironloom_types::ids::{InstallationId, PointNumber, PointPath, Sequence};
+use ironloom_types::ids::{InstallationId, PointNumber, PointPath, Sequence, SlotName};
 use ironloom_types::limits::{MAX_MATCHES, MAX_SHAPES};
 use ironloom_types::readings::NewPoint;
 
@@ -41,6 +44,8 @@ pub(super) struct Planned {
     pub(super) backlog: Counted,
     /// What it goes on with, where it adopts something.
     pub(super) kept: Option<Kept>,
+    /// What it gets.
+    pub(super) consent: Consent,
 }
 
 /// A list of installs that is planned, in its order.
@@ -73,7 +78,7 @@ impl Node {
     fn plan_all(&self, requests: Vec<InstallRequest>, place: OwnedSemaphorePermit) -> Answer<List> {
         let mut wrong = Wrong::none_of(requests.iter().map(|request| &request.id));
         let known = self.known_of(requests.iter(), &mut wrong);
-        let mut wiring = Wiring::default();
+        let (mut trust, mut wiring) = (self.trust(), Wiring::default());
         let points = SitePoints::of(self);
         let mut shapes = self.shared.routing.read().shapes();
         let counting = Instant::now();
@@ -95,6 +100,8 @@ impl Node {
             let (Some((mut plan, prepared)), Some(cursor), Some(kept)) = (plan, cursor, kept) else {
                 continue;
             };
+            let asked = consented(&mut trust, request, known, &plan);
+            let Some(consent) = wrong.take(at, asked) else { continue };
             match &kept {
                 Some(kept) => plan.warnings.extend(kept.warnings(&plan, &known.manifest, first)),
                 None => plan.warnings.extend(self.kept_told(&request.id)),
@@ -126,7 +133,7 @@ impl Node {
             let matched = || prepared.matches().iter().map(|(point, _)| *point).collect();
             let backlog = wrong.take(at, self.count_readings(cursor, matched, counting));
             let Some(backlog) = backlog else { continue };
-            planned.push(Planned { plan, matches, cursor, backlog, kept });
+            planned.push(Planned { plan, matches, cursor, backlog, kept, consent });
             routes.push(PreparedRoutes { routes: prepared, changes });
         }
         wrong.check()?;
@@ -147,7 +154,8 @@ impl Node {
         others: &impl Neighbours,
     ) -> Answer<(Plan, Prepared)> {
         let config = self.config.load();
-        let site = Site { timezone: &config.site.timezone, limits: &config.limits };
+        let site =
+            Site { timezone: &config.site.timezone, limits: &config.limits, most: &config.policy.limits };
         let InstallRequest { id, bindings, grants, settings, limits, timezone, .. } = request;
         let request = plan::Request { id, bindings, grants, settings, limits, timezone: timezone.as_deref() };
         plan_install(request, manifest, site, points, others).map_err(|found| problems::not_as_asked(&found))
@@ -261,6 +269,24 @@ impl Node {
             }
         }
     }
+}
+
+/// What an install gives, unless somebody has consented to anything else.
+fn consented(
+    trust: &mut Trust<'_>,
+    request: &InstallRequest,
+    known: &KnownPackage,
+    plan: &Plan,
+) -> Answer<Consent> {
+    trust.check(known, Named::of(request))?;
+    let manifest = &known.manifest;
+    let publisher = trust.owner_of(&manifest.id);
+    let rights = Rights::of(manifest, publisher, &plan.bindings, &plan.grants, &plan.limits);
+    let points =
+        |name: &SlotName| plan.inputs.iter().find(|input| input.name == *name).map(|input| input.points);
+    let consent = consent_to(rights, manifest, points, trust.most());
+    check_consent(request.consent, &consent)?;
+    Ok(consent)
 }
 
 /// The points of the site, for all that one request plans.

@@ -45,7 +45,7 @@ impl Asked {
         let mut grants = grants(before, manifest, &mut warnings);
         wrong.extend(change("grants", &mut grants.outputs, &request.grants.outputs, |_| None));
         grants.mode = request.grants.mode.unwrap_or(grants.mode);
-        let limits = request.limits.on(PartialLimits::from(&revision.limits));
+        let limits = request.limits.on(limits(before, manifest));
         warnings.extend(limits_below(before, manifest, &limits));
         let timezone = request.timezone.clone().unwrap_or_else(|| Some(revision.timezone.clone()));
         Self { bindings, grants, settings, limits, timezone, warnings }
@@ -136,6 +136,19 @@ fn grants(before: &Term, manifest: &Manifest, warnings: &mut Vec<String>) -> Gra
         stays
     });
     grants
+}
+
+/// The limits before, and where another version asks for more, those.
+fn limits(before: &Term, manifest: &Manifest) -> PartialLimits {
+    let mut limits = PartialLimits::from(&before.revision.limits);
+    for kind in LimitKind::ALL {
+        let asked = before.manifest.limits.get(kind);
+        let asks = manifest.limits.get(kind).filter(|asks| asked != Some(*asks));
+        if let Some(more) = asks.filter(|asks| limits.get(kind).is_none_or(|has| *asks > has)) {
+            limits.set(kind, more);
+        }
+    }
+    limits
 }
 
 /// Says where another version asks for more than it is granted.

@@ -10,6 +10,7 @@ use crate::fold::KnownPackage;
 use crate::fold::durable::{Book, Term};
 use crate::lanes::run::{MigrateError, Migrated};
 use crate::lanes::{App, Lane};
+use crate::node::trust::Named;
 use crate::node::{Node, problems};
 use crate::records::alarm::{AlarmRecord, ClearedBy};
 use crate::records::installation::Revision;
@@ -20,11 +21,16 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, SlotName};
 
 impl Node {
-    /// The package that an installation is to have: of the same app.
+    /// The package that an installation is to have: of the same app, by the same publisher.
     pub(super) fn next_package(&self, lane: &Lane, package: Digest) -> Answer<Arc<KnownPackage>> {
         let known = self.known_or_422(package)?;
         let (app, is) = (&lane.installation().app, &known.manifest);
         if is.id == *app {
+            let mut trust = self.trust();
+            trust.check(&known, Named::Nobody)?;
+            if let Some(was) = self.known(lane.installation().package) {
+                trust.check_same_publisher(&was)?;
+            }
             return Ok(known);
         }
         let id = &lane.id;

@@ -1,6 +1,8 @@
 //! The bytes of the bodies.
 
 use super::*;
+use crate::records::connector::ConnectorRecord;
+use crate::records::consent::ConsentRecord;
 
 // Written by hand from the descriptions of the formats, not by this code.
 pub(super) const READINGS: &str = concat!(
@@ -231,3 +233,28 @@ pub(super) const TOKEN_MADE: &str = concat!(
     "01ae2c",
 );
 pub(super) const TOKEN_REMOVED: &str = "07000000190104616e6e61";
+pub(super) const CONSENT_ASKED: &str = concat!(
+    "b60000001a0470696773027b7d477368613235363a3034303430343034303430343034303430343034303430343034303430",
+    "343034303430343034303430343034303430343034303430343034303430343034303405302e322e3005302e312e30010d72",
+    "616973657320616c61726d73477368613235363a303430343034303430343034303430343034303430343034303430343034",
+    "30343034303430343034303430343034303430343034303430343034303430343034d209",
+);
+pub(super) const CONSENT_REFUSED: &str = "060000001b0470696773";
+
+pub(super) fn consent_asked(package: Digest) -> AdminRecord {
+    AdminRecord::ConsentAsked(Box::new(ConsentRecord {
+        id: pigs(),
+        request: "{}".into(),
+        package,
+        version: "0.2.0".into(),
+        before: "0.1.0".into(),
+        wider: vec!["raises alarms".into()],
+        consent: package,
+        asked: Timestamp(1234),
+    }))
+}
+
+pub(super) fn connector_set(table: Option<&str>, stopped: bool) -> AdminRecord {
+    let (name, table) = ("gate".into(), table.map(Box::from));
+    AdminRecord::ConnectorSet(Box::new(ConnectorRecord { name, table, stopped }))
+}

@@ -3,14 +3,15 @@
 use serde::Serialize;
 
 use super::{EVENT, TEXT};
-use ironloom_types::ids::{Digest, InstallationId, SlotName};
+use ironloom_types::ids::{AppId, Digest, InstallationId, SlotName};
 use ironloom_types::text::shorten;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(crate) enum What {
-    /// The state of an installation: `installed`, `set`, `upgraded`, `reset`, `running`, `paused`, `quarantined`, `waiting`, `uninstalled`.
+    /// The state of an installation: `installed`, `set`, `upgraded`, `reset`, `running`, `paused`, `quarantined`, `waiting`, `uninstalled`,
+    /// `asks-consent`, `consent-refused`.
     Installation {
         installation: InstallationId,
         state: &'static str,
@@ -68,6 +69,9 @@ pub(crate) enum What {
     },
     /// A package was `added` or `removed`.
     Package { package: Digest, change: &'static str },
+    /// The id of an app belongs to another key, which has taken the place of the one before: by a rotation, or because
+    /// somebody has consented to another publisher.
+    Owner { app: AppId, from: String, to: String },
     /// A catalog was `set`, that is added or found to be another one, or `removed`.
     Catalog { catalog: String, change: &'static str },
     /// A token was `made`, or `removed`.
@@ -96,6 +100,7 @@ impl What {
             Self::Unconfirmed { .. } => "unconfirmed",
             Self::Halt { .. } => "halt",
             Self::Package { .. } => "package",
+            Self::Owner { .. } => "owner",
             Self::Catalog { .. } => "catalog",
             Self::Token { .. } => "token",
             Self::Clock { .. } => "clock",
@@ -104,7 +109,7 @@ impl What {
     }
 
     /// All kinds.
-    pub(crate) const KINDS: [&str; 18] = [
+    pub(crate) const KINDS: [&str; 19] = [
         "installation",
         "state",
         "alarm",
@@ -119,6 +124,7 @@ impl What {
         "unconfirmed",
         "halt",
         "package",
+        "owner",
         "catalog",
         "token",
         "clock",
@@ -142,6 +148,7 @@ impl What {
             Self::Points { .. }
             | Self::Connector { .. }
             | Self::Package { .. }
+            | Self::Owner { .. }
             | Self::Catalog { .. }
             | Self::Token { .. }
             | Self::Clock { .. }

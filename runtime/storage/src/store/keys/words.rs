@@ -21,7 +21,8 @@ impl fmt::Display for Key {
             | Item::Connector(name)
             | Item::AppOwner(name)
             | Item::Catalog(name)
-            | Item::Token(name) => write!(f, " {name}")?,
+            | Item::Token(name)
+            | Item::Consent(name) => write!(f, " {name}")?,
             Item::Revision(installation, revision) => {
                 write!(f, " {revision} of installation {installation}")?
             }

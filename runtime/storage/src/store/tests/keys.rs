@@ -51,6 +51,7 @@ impl Owned {
             KeyKind::AppOwner => Item::AppOwner(&self.first),
             KeyKind::Catalog => Item::Catalog(&self.first),
             KeyKind::Token => Item::Token(&self.first),
+            KeyKind::Consent => Item::Consent(&self.first),
             KeyKind::Intent => Item::Intent(generation, Ordinal(self.number), 7),
         }
     }
@@ -85,6 +86,7 @@ impl Owned {
             | Item::AppOwner(text)
             | Item::Catalog(text)
             | Item::Token(text)
+            | Item::Consent(text)
             | Item::State(_, text)
             | Item::Timer(_, text) => text.to_owned(),
             Item::Revision(text, _) | Item::Alarm(_, text, _) => text.into_owned(),
@@ -238,6 +240,7 @@ fn the_bytes_of_keys_are_these() {
         (Item::AppOwner("com.example.a"), with(29, 0, b"com.example.a")),
         (Item::Catalog("plant"), with(30, 0, b"plant")),
         (Item::Token("anna"), with(31, 0, b"anna")),
+        (Item::Consent("pigs"), with(15, 0, b"pigs")),
         (Item::Intent(Generation(6), Ordinal(258), 9), with(40, 6, &[0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 9])),
     ];
     for (item, bytes) in golden {

@@ -1,0 +1,118 @@
+//! `ironloom consents`: upgrades that wait for somebody's consent.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use super::client::segment;
+use super::consent::confirm;
+use super::failure::Outcome;
+use super::{Global, PageArgs, output, set};
+use crate::api::JSON_TYPE;
+use crate::api::facade::{ConsentGiven, PendingConsent, Revised};
+use ironloom_types::ids::Digest;
+use ironloom_types::text::clean;
+
+/// Lists upgrades that wait for consent, since they ask for more than their installations have; shows, accepts or
+/// refuses one.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Consents {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Show what an upgrade asks for besides
+    Show {
+        /// The installation
+        id: String,
+    },
+    /// Consent to an upgrade, which begins at once. Asks, unless --consent names what was shown
+    Accept {
+        /// The installation
+        id: String,
+        /// The digest of what was shown: refused where it would get anything else by now
+        #[arg(long, value_name = "DIGEST")]
+        consent: Option<Digest>,
+    },
+    /// Refuse an upgrade: the installation stays as it is
+    Refuse {
+        /// The installation
+        id: String,
+    },
+}
+
+fn path(id: &str) -> String {
+    format!("/v1/consents/{}", segment(id))
+}
+
+impl Consents {
+    pub(super) fn run(self, global: &Global) -> Outcome {
+        let client = global.client()?;
+        match self.what {
+            Some(What::Show { id }) => {
+                let answer = client.get(&path(&id), &[])?;
+                output::one(global, &answer, |waits: PendingConsent| text(&waits))
+            }
+            Some(What::Accept { id, consent }) => {
+                let consent = match consent {
+                    Some(consent) => consent,
+                    None => {
+                        let waits: PendingConsent = client.get(&path(&id), &[])?.read()?;
+                        let otherwise = "--consent DIGEST names what `ironloom consents show` has shown";
+                        confirm(&text(&waits), "Consent to it?", otherwise)?;
+                        waits.consent
+                    }
+                };
+                let body = serde_json::to_string(&ConsentGiven { consent }).context("it can't be written")?;
+                let answer =
+                    client.post(&format!("{}/accept", path(&id)), &[], JSON_TYPE, body.as_bytes())?;
+                output::one(global, &answer, |revised: Revised| set::text(&revised, false))
+            }
+            Some(What::Refuse { id }) => {
+                client.delete(&path(&id), &[])?;
+                output::done(global, &format!("the upgrade of {id} is refused, and {id} stays as it is"))
+            }
+            None => {
+                let query = [("after", self.page.after), ("limit", Some(self.page.limit.to_string()))];
+                output::list(
+                    global,
+                    "/v1/consents",
+                    &query,
+                    &["installation", "from", "to", "asked", "would get besides"],
+                    |item: PendingConsent| {
+                        let wider = item.wider.join("; ");
+                        let wider = output::shorten_last(&wider);
+                        [
+                            item.installation.to_string(),
+                            item.before,
+                            item.version,
+                            item.asked.to_string(),
+                            wider,
+                        ]
+                    },
+                )
+            }
+        }
+    }
+}
+
+fn text(waits: &PendingConsent) -> String {
+    let mut out = String::new();
+    // Writing into a String doesn't fail.
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(out, "{name:<14}{}", clean(value));
+    };
+    line("installation", waits.installation.as_str());
+    line("upgrade", &format!("from version {} to {}", waits.before, waits.version));
+    line("package", &waits.package.to_string());
+    line("asked", &waits.asked.to_string());
+    waits.wider.iter().for_each(|text| line("besides", text));
+    line("consent", &waits.consent.to_string());
+    out
+}

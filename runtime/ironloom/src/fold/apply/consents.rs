@@ -1,0 +1,31 @@
+//! Upgrades that wait for consent.
+
+use super::Applier;
+use crate::fold::stored::encode;
+use crate::records::consent::ConsentRecord;
+use crate::records::installation::Installation;
+use ironloom_storage::store::{Item, Scope};
+use ironloom_types::ids::InstallationId;
+
+impl Applier {
+    pub(super) fn ask_consent(&self, asked: ConsentRecord) {
+        let key = Scope::MAIN.key(Item::Consent(asked.id.as_str()));
+        self.shared.overlay.apply([(key, Some(encode(&asked)))]);
+        self.shared.consents.write().insert(asked.id.clone(), asked);
+    }
+
+    pub(super) fn end_consent(&self, id: &InstallationId) {
+        if self.shared.consents.write().remove(id).is_some() {
+            self.shared.overlay.apply([(Scope::MAIN.key(Item::Consent(id.as_str())), None)]);
+        }
+    }
+
+    /// An installation has the package that it waited for: somebody has consented.
+    pub(super) fn meet_consent(&self, now: &Installation) {
+        let waits =
+            self.shared.consents.read().get(&now.id).is_some_and(|asked| asked.package == now.package);
+        if waits {
+            self.end_consent(&now.id);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Rights: what the host's policy takes away, another publisher's app under an id that is known, and rights that were
+//! never used.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use ironloom_tests::apps::{install, number, request, wait_for_installation};
+use ironloom_tests::listener::Listener;
+use ironloom_tests::publishing::{done, key, one_state};
+use ironloom_tests::server::Setup;
+use ironloom_tests::{Client, guests};
+use serde_json::{Value, json};
+
+/// The rights that an installation doesn't have, by who hasn't given them.
+fn refused(client: &Client, id: &str, by: &str) -> Result<Vec<String>> {
+    let shown = client.installation(id)?;
+    let all = shown["refused"].as_array().cloned().unwrap_or_default();
+    let by = all.iter().filter(|one| one["by"] == by);
+    Ok(by.filter_map(|one| one["right"].as_str().map(str::to_owned)).collect())
+}
+
+#[test]
+fn an_app_gets_what_is_requested_granted_and_allowed() -> Result<()> {
+    let server =
+        Setup::new()?.config("[policy]\nmax_memory = \"24 MiB\"\nmax_share = \"250 ms\"\n").start()?;
+    let client = server.client();
+    let package = guests::package_as("com.example.one-state", "0.2.0", "one-state", |manifest| {
+        manifest
+            + "[inputs.water]\ntype = \"real\"\noptional = true\n[limits]\nmemory = \"28 MiB\"\ncpu = \"100 ms\"\n"
+    })?;
+    let digest = client.add_package(&package.tar())?;
+    let body = |limits: Value| request("sums", &digest, json!({"value": "a/{n}"}), json!({"limits": limits}));
+    let problem = client.post("/v1/installations", &body(json!({"memory": "28 MiB"})))?.problem(422)?;
+    ensure!(
+        problem.to_string().contains("the host's policy allows 24 MiB at most, and not 28 MiB"),
+        "{problem}"
+    );
+    client.post("/v1/installations", &body(json!({"cpu": "50 ms"})))?.json()?;
+    let limits = &client.installation("sums")?["limits"];
+    assert_eq!(
+        (&limits["memory"], &limits["cpu"], &limits["share"]),
+        (&json!("24 MiB"), &json!("50 ms"), &json!("250 ms"))
+    );
+    assert_eq!(refused(client, "sums", "policy")?, ["limits.memory"]);
+    assert_eq!(refused(client, "sums", "grant")?, ["inputs.water", "limits.cpu"]);
+    ensure!(refused(client, "sums", "request")?.contains(&"capabilities.set-points".to_owned()));
+    let told = String::from_utf8(server.cli(&["show", "sums"])?.stdout)?;
+    for line in [
+        "asks for a limit memory of 28 MiB, and gets 24 MiB: against the host's policy",
+        "asks for a limit cpu of 100 ms, and gets 50 ms: not granted",
+        "raises no alarms: not requested",
+    ] {
+        ensure!(told.contains(&format!("refused       {line}\n")), "{told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_the_policy_denies_isnt_installed_and_shows_where_it_runs() -> Result<()> {
+    let denied = "[policy]\ncapabilities_denied = [\"alarms\"]\nmax_memory = \"16 MiB\"\n";
+    let setup = Setup::new()?;
+    let server = setup.start()?;
+    let hostile = guests::package("hostile")?;
+    let bindings = json!({"command": "do/{whom}"});
+    install(server.client(), "odd", &hostile, bindings.clone(), json!({}))?;
+    assert_eq!(refused(server.client(), "odd", "policy")?, [""; 0]);
+    let setup = server.setup().clone().config(denied);
+    server.stop()?;
+    let server = setup.start()?;
+    let client = server.client();
+    // What runs goes on, and says so.
+    assert_eq!(refused(client, "odd", "policy")?, ["capabilities.alarms", "limits.memory"]);
+    let against = client.installation("odd")?["against"].clone();
+    ensure!(against.to_string().contains("[policy] capabilities_denied names alarms"), "{against}");
+    ensure!(client.get("/readyz")?.text().contains("capabilities_denied names alarms"));
+    client.push_one("do/me", "ok")?;
+    wait_for_installation(client, "odd", "it to run", |now| number(now, "counters.readings") == 1)?;
+    let digest = client.add_package(&hostile.tar())?;
+    let problem =
+        client.post("/v1/installations", &request("more", &digest, bindings, json!({})))?.problem(422)?;
+    assert_eq!(problem["kind"], "policy");
+    // A change of it is held against the policy of today.
+    let problem =
+        client.patch("/v1/installations/odd", &json!({"limits": {"memory": "32 MiB"}}))?.problem(422)?;
+    ensure!(problem.to_string().contains("allows 16 MiB"), "{problem}");
+    Ok(())
+}
+
+fn signed(folder: &Path, version: &str, by: &str) -> Result<Vec<u8>> {
+    fs::write(folder.join("signed.app.tar"), one_state(version)?)?;
+    done(folder, &["sign", "signed.app.tar", "--key", by])?;
+    Ok(fs::read(folder.join("signed.app.tar"))?)
+}
+
+#[test]
+fn another_publisher_needs_a_new_consent_and_begins_anew() -> Result<()> {
+    let setup = Setup::new()?;
+    let folder = setup.folder().to_owned();
+    let [a, b] = [key(&folder, "a.key")?, key(&folder, "b.key")?];
+    let server = setup.start()?;
+    let client = server.client();
+    let (of_a, of_b) = (
+        client.add_package(&signed(&folder, "0.1.0", "a.key")?)?,
+        client.add_package(&signed(&folder, "0.2.0", "b.key")?)?,
+    );
+    let body = |id: &str, package: &str, more: Value| request(id, package, json!({"value": "a/{n}"}), more);
+    client.post("/v1/installations", &body("sums", &of_a, json!({})))?.json()?;
+    client.push_one("a/1", 1)?;
+    wait_for_installation(client, "sums", "it to run", |now| number(now, "counters.readings") == 1)?;
+
+    let other = body("more", &of_b, json!({}));
+    assert_eq!(client.post("/v1/installations", &other)?.problem(409)?["kind"], "publisher-changed");
+    // Not by naming the key alone, nor by one that hasn't signed it.
+    let named = body("more", &of_b, json!({"new_publisher": b}));
+    assert_eq!(client.post("/v1/installations", &named)?.problem(422)?["kind"], "consent");
+    let wrong = body("more", &of_b, json!({"new_publisher": a}));
+    client.post("/v1/installations?dry-run=true", &wrong)?.problem(422)?;
+    let shown = client.post("/v1/installations?dry-run=true", &named)?.json()?;
+    assert_eq!(shown["consent"]["rights"]["publisher"], json!(b));
+    let upgrade = json!({"package": of_b});
+    assert_eq!(client.patch("/v1/installations/sums", &upgrade)?.problem(409)?["kind"], "publisher-changed");
+    let mut listener = Listener::new(client, "kinds=owner", None)?;
+    let consent = json!({"new_publisher": b, "consent": shown["consent"]["digest"]});
+    client.post("/v1/installations", &body("more", &of_b, consent.clone()))?.json()?;
+
+    // Its state is its own, and what there was goes on, without further versions.
+    let told = listener.wait("the change of owner", |event| event["kind"] == "owner")?;
+    assert_eq!((&told["from"], &told["to"]), (&json!(a), &json!(b)));
+    assert_eq!(client.all("/v1/installations/more/state")?, [Value::Null; 0]);
+    let problem = client.patch("/v1/installations/sums", &upgrade)?.problem(409)?;
+    assert_eq!(problem["kind"], "publisher-changed", "{problem}");
+    client.push_one("a/1", 2)?;
+    wait_for_installation(client, "sums", "it to go on", |now| number(now, "counters.readings") == 2)?;
+    client.delete("/v1/installations/sums")?.json()?;
+    for more in [
+        json!({"adopt": "newest"}),
+        json!({"adopt": "newest", "new_publisher": b, "consent": shown["consent"]["digest"]}),
+    ] {
+        let problem = client.post("/v1/installations", &body("sums", &of_b, more))?;
+        ensure!([409, 422].contains(&problem.status), "{}", problem.text());
+    }
+    // The id is the new publisher's from here on, also after a loss of the process.
+    let setup = server.setup().clone();
+    server.kill()?;
+    let server = setup.start()?;
+    let old = body("old", &of_a, json!({}));
+    assert_eq!(server.client().post("/v1/installations", &old)?.problem(409)?["kind"], "publisher-changed");
+    server.client().post("/v1/installations", &body("new", &of_b, json!({})))?.json()?;
+    Ok(())
+}
+
+#[test]
+fn rights_that_were_never_used_are_told_and_trimmed() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    client.push_one("b/old", 1)?;
+    let bindings = json!({"value": ["a/{n}", "b/{n}", "c/{n}"]});
+    install(client, "sums", &guests::package("one-state")?, bindings, json!({}))?;
+    client.push_one("a/1", 1)?;
+    wait_for_installation(client, "sums", "it to run", |now| number(now, "counters.readings") == 1)?;
+    let unused = client.get("/v1/installations/sums/never-used")?.json()?;
+    let patterns: Vec<_> =
+        unused["inputs"].as_array().into_iter().flatten().map(|one| one["pattern"].clone()).collect();
+    assert_eq!(patterns, ["b/{n}", "c/{n}"], "{unused}");
+    assert_eq!((&unused["outputs"], &unused["inputs"][0]["samples"]), (&json!(["count"]), &json!(["b/old"])));
+    let told = String::from_utf8(server.cli(&["show", "sums"])?.stdout)?;
+    ensure!(told.contains("never used    value = b/{n}: none of 1 point gave a reading\n"), "{told}");
+    ensure!(told.contains("never used    value = c/{n}, which no point matches\n"), "{told}");
+
+    let asked = server.cli(&["grants", "trim", "sums"])?;
+    assert_eq!(asked.status.code(), Some(2), "nobody is here to be asked");
+    let dry = server.cli_json(&["grants", "trim", "sums", "--dry-run"])?;
+    assert_eq!(dry["bindings"], json!({"value": ["a/{n}"]}));
+    assert_eq!(client.installation("sums")?["revision"], 1);
+    server.cli_json(&["grants", "trim", "sums", "--yes"])?;
+    let now = client.installation("sums")?;
+    assert_eq!((&now["bindings"], &now["revision"]), (&json!({"value": ["a/{n}"]}), &json!(2)));
+    let told = String::from_utf8(server.cli(&["grants", "trim", "sums", "--yes"])?.stderr)?;
+    assert_eq!(told, "sums has no pattern and no grant that could be taken away\n");
+    Ok(())
+}
