@@ -29,7 +29,7 @@ pub(crate) enum Opened {
     Folder { path: PathBuf, folder: OwnedFd },
     Bundle { path: PathBuf, bundle: Bundle },
     Web { url: String, agent: ureq::Agent },
-    Registry { place: Place, registry: Registry },
+    Registry { place: Place, registry: Box<Registry> },
 }
 
 /// The reason why a part of a catalog can't be read.
@@ -91,7 +91,7 @@ impl Source {
                 let opened = Registry::open(place, access);
                 let registry =
                     opened.map_err(|problem| SourceError::Web { url: place.to_string(), problem })?;
-                Ok(Opened::Registry { place: place.clone(), registry })
+                Ok(Opened::Registry { place: place.clone(), registry: Box::new(registry) })
             }
         }
     }

@@ -15,7 +15,7 @@ const AT: (Ordinal, Timestamp) = (Ordinal(7), Timestamp(1_000));
 fn derived_of(all: &[(&str, u64, f64)]) -> Effects {
     let mut effects = Effects::default();
     for (point, at, value) in all {
-        let path = PointPath::new(*point).unwrap();
+        let path = PointPath::new(point).unwrap();
         let known = effects.new_points.iter().position(|new| new.path == path);
         let index = known.unwrap_or_else(|| {
             effects.new_points.push(NewPoint { path, unit: None });
