@@ -137,7 +137,7 @@ pub struct Rights {
     pub limits: PartialLimits,
 }
 
-/// What an installation may do with an output.
+/// The rights of an installation to an output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutputRight {
@@ -158,7 +158,7 @@ pub struct OutputRight {
 pub struct Excess {
     /// The part of the rights, such as `inputs.weight` or `limits.memory`.
     pub field: String,
-    /// What is more, in a sentence.
+    /// The part that is more, in a sentence.
     pub text: String,
 }
 
@@ -202,7 +202,7 @@ impl Rights {
         Digest::of(serde_json::to_string(self).unwrap_or_default().as_bytes())
     }
 
-    /// What of these rights goes beyond others, in a fixed order; nothing where they are the same or narrower.
+    /// The part of these rights that goes beyond others, in a fixed order; nothing where they are the same or narrower.
     pub fn beyond(&self, others: &Self) -> Vec<Excess> {
         let mut all = Vec::new();
         let mut more = |field: String, text: String| all.push(Excess { field, text });

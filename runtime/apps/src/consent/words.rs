@@ -49,9 +49,9 @@ pub struct RefusedRight {
 /// The rights of an installation for people, with what the numbers of points say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Words {
-    /// What it does, a sentence each.
+    /// Its deeds, a sentence each.
     pub gets: Vec<String>,
-    /// What it doesn't get.
+    /// The rights that it doesn't get.
     pub refused: Vec<RefusedRight>,
     pub warnings: Vec<String>,
 }

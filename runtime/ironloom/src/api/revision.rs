@@ -151,13 +151,13 @@ pub(crate) struct Revised {
     pub no_longer: Vec<Match>,
     /// Warnings for the admin.
     pub warnings: Vec<String>,
-    /// What it would get besides that nobody has consented to yet, a sentence each.
+    /// Rights besides that nobody has consented to yet, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wider: Vec<String>,
     /// True: so nothing is changed, and it waits for consent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waits: bool,
-    /// Where it isn't done: what it would get.
+    /// The rights that it would get, where it isn't done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consent: Option<Consent>,
 }

@@ -293,6 +293,21 @@ impl Facade for Fake {
     fn check_match(&self, _: &InstallationId, _: &IfMatch) -> Answer<()> {
         Ok(())
     }
+    fn never_used(&self, id: InstallationId) -> Later<'_, NeverUsed> {
+        later(Err(Problem::not_found(id.to_string())))
+    }
+    fn consents(&self, _: PageQuery) -> Later<'_, Page<PendingConsent>> {
+        later(Ok(Page { items: Vec::new(), next: None }))
+    }
+    fn consent(&self, id: InstallationId) -> Later<'_, PendingConsent> {
+        later(Err(Problem::not_found(id.to_string())))
+    }
+    fn accept_consent(&self, id: InstallationId, _: Digest) -> Later<'_, Revised> {
+        later(Err(Problem::not_found(id.to_string())))
+    }
+    fn refuse_consent(&self, id: InstallationId) -> Later<'_, ()> {
+        later(Err(Problem::not_found(id.to_string())))
+    }
 }
 
 impl Platform for Fake {
@@ -317,21 +332,6 @@ impl Platform for Fake {
     }
     fn stop_connector(&self, name: String, _: bool) -> Later<'_, ConnectorStatus> {
         later(Err(Problem::not_found(name)))
-    }
-    fn never_used(&self, id: InstallationId) -> Later<'_, NeverUsed> {
-        later(Err(Problem::not_found(id.to_string())))
-    }
-    fn consents(&self, _: PageQuery) -> Later<'_, Page<PendingConsent>> {
-        later(Ok(Page { items: Vec::new(), next: None }))
-    }
-    fn consent(&self, id: InstallationId) -> Later<'_, PendingConsent> {
-        later(Err(Problem::not_found(id.to_string())))
-    }
-    fn accept_consent(&self, id: InstallationId, _: Digest) -> Later<'_, Revised> {
-        later(Err(Problem::not_found(id.to_string())))
-    }
-    fn refuse_consent(&self, id: InstallationId) -> Later<'_, ()> {
-        later(Err(Problem::not_found(id.to_string())))
     }
     fn catalogs(&self) -> Vec<CatalogInfo> {
         Vec::new()

@@ -91,7 +91,7 @@ pub(super) fn confirm(shown: &str, question: &str, otherwise: &str) -> Outcome {
     }
 }
 
-/// What it gets, a fact on each line, as `show` has them.
+/// The rights that it gets, a fact on each line, as `show` has them.
 pub(super) fn lines(consent: &Consent) -> String {
     let gets = consent.gets.iter().map(|text| ("gets", text.clone()));
     let refused = consent.refused.iter().map(|one| ("refused", format!("{}: {}", one.text, one.by.words())));

@@ -87,7 +87,7 @@ fn trimmed(now: &Installation, unused: &NeverUsed) -> RevisionRequest {
     request
 }
 
-/// What was never used, a fact on each line, as `show` has them; nothing where it says little yet.
+/// Rights that were never used, a fact on each line, as `show` has them; nothing where it says little yet.
 pub(super) fn lines(unused: &NeverUsed) -> String {
     let mut out = String::new();
     if unused.invocations == 0 {

@@ -26,7 +26,7 @@ pub(crate) struct Policy {
     /// Categories of which an app must have one, by the word of a catalog; any where there is none.
     pub categories: BTreeSet<String>,
     pub categories_denied: BTreeSet<String>,
-    /// What apps may do besides reading; all where there is none.
+    /// Capabilities that apps may have besides reading; all where there is none.
     pub capabilities: BTreeSet<Capability>,
     pub capabilities_denied: BTreeSet<Capability>,
     /// The most of each limit that an installation gets, whatever its app asks for and whatever is granted.

@@ -20,10 +20,10 @@ use ironloom_apps::plan::Plan;
 use ironloom_types::clock::host_time;
 use ironloom_types::ids::{Digest, InstallationId, SlotName};
 
-/// What a change would give.
+/// The rights that a change would give.
 pub(super) struct Asks {
     pub(super) consent: Consent,
-    /// What of it goes beyond what there was, and isn't named by the request.
+    /// The part that goes beyond what there was, and isn't named by the request.
     pub(super) wider: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn check_consent(given: Option<Digest>, consent: &Consent) -> Answer<
 }
 
 impl Node {
-    /// What a change of an installation would give.
+    /// The rights that a change of an installation would give.
     ///
     /// # Errors
     /// The request consents to something else.
@@ -206,7 +206,7 @@ impl Node {
     }
 }
 
-/// What a request names is consented to by whoever writes it.
+/// Rights that a request names are consented to by whoever writes it.
 fn names(request: &RevisionRequest, excess: &Excess) -> bool {
     let Some((part, name)) = excess.field.split_once('.') else {
         return excess.field == "mode" && request.grants.mode.is_some();

@@ -30,7 +30,7 @@ pub(super) enum Named {
 }
 
 impl Named {
-    /// What an install names.
+    /// The rights that an install names.
     pub(super) fn of(request: &InstallRequest) -> Self {
         match (request.new_publisher, request.publisher) {
             (Some(key), _) => Self::NewPublisher(key),

@@ -24,7 +24,7 @@ pub(crate) struct ConsentRecord {
     /// The version of it, and the one that ran when it was asked for.
     pub version: Box<str>,
     pub before: Box<str>,
-    /// What it would get besides, a sentence each.
+    /// Rights that it would get besides, a sentence each.
     pub wider: Vec<Box<str>>,
     /// Names all that it would get.
     pub consent: Digest,

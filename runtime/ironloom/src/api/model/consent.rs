@@ -1,4 +1,4 @@
-//! What an installation may do, for whoever consents to it.
+//! The rights of an installation, for whoever consents to them.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,7 +8,7 @@ pub(crate) use ironloom_apps::consent::{RefusedRight, Rights};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, InstallationId, Revision};
 
-/// What an installation gets, and what it doesn't.
+/// The rights that an installation gets, and those that it doesn't.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Consent {
     /// Names exactly these rights: the `consent` of a request.
@@ -33,7 +33,7 @@ pub(crate) struct PendingConsent {
     pub package: Digest,
     /// The time of the request, by the machine's clock.
     pub asked: Timestamp,
-    /// What it would get besides, a sentence each.
+    /// Rights that it would get besides, a sentence each.
     pub wider: Vec<String>,
     /// Names all that it would get: the `consent` of whoever accepts.
     pub consent: Digest,
@@ -60,7 +60,7 @@ pub(crate) struct NeverUsed {
     pub inputs: Vec<UnusedPattern>,
     /// Outputs that never gave anything.
     pub outputs: Vec<String>,
-    /// What its manifest declares, and it never did.
+    /// Declared by its manifest, and never done.
     pub capabilities: Vec<Capability>,
 }
 

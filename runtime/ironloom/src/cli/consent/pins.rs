@@ -21,14 +21,14 @@ const MOST_TOLD: usize = 20;
 const HEAD: &str =
     "# What these installations may get at most. Points that appear later are among those of a pattern.\n\n";
 
-/// What installations may get.
+/// The most that installations may get.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pins {
     installations: Vec<Pinned>,
 }
 
-/// What one may get.
+/// The most that one may get.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Pinned {

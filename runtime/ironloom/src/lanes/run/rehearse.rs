@@ -7,7 +7,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use super::Runner;
 use super::replay::stages::stage;
 use super::replay::{PastStages, ReplayError, Stage, convert_as_they_were, ends, with_last};
-use crate::aside::{aside, thread_cpu};
+use crate::aside::thread_cpu;
 use crate::fold::journal::JournalError;
 use crate::fold::{self, Shared};
 use crate::lanes::Lane;
@@ -137,13 +137,13 @@ impl Runner {
             from,
             tolerance,
         };
-        if !send(to, ToWorker::Begin(Box::new(begin))).await? {
+        if !send(to, &ToWorker::Begin(Box::new(begin))).await? {
             return Ok(());
         }
         let (new, edge) = (Arc::new(new), start.through);
         let mut feed = Feed { runner: self, lane, past, stages, from, new, new_routes: None, edge };
         if feed.all(after, last, to).await? {
-            send(to, ToWorker::End).await?;
+            send(to, &ToWorker::End).await?;
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Feed<'_> {
             }
         }
         let step = Step { record, is_last, batch, new };
-        send(to, ToWorker::Step(Box::new(step))).await
+        send(to, &ToWorker::Step(Box::new(step))).await
     }
 
     /// The readings that a recorded invocation took.
@@ -279,7 +279,7 @@ impl Feed<'_> {
                 return Ok(Some(batch));
             }
             if let Some((batch, time)) = batch.zip(time)
-                && !send(to, ToWorker::OnlyNew(Offered { time, batch })).await?
+                && !send(to, &ToWorker::OnlyNew(Offered { time, batch })).await?
             {
                 return Ok(None);
             }

@@ -44,7 +44,7 @@ pub(super) struct Planned {
     pub(super) backlog: Counted,
     /// What it goes on with, where it adopts something.
     pub(super) kept: Option<Kept>,
-    /// What it gets.
+    /// The rights that it gets.
     pub(super) consent: Consent,
 }
 
@@ -271,7 +271,7 @@ impl Node {
     }
 }
 
-/// What an install gives, unless somebody has consented to anything else.
+/// The rights that an install gives, unless somebody has consented to anything else.
 fn consented(
     trust: &mut Trust<'_>,
     request: &InstallRequest,
