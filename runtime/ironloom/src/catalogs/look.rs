@@ -26,19 +26,19 @@ pub(crate) struct Found {
     pub(crate) file: Vec<u8>,
 }
 
-/// The reason why a look has found none.
+/// The reason why a look has found none, with the place.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LookError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error("{0}: {1}")]
-    Catalog(Source, CatalogError),
+    Catalog(String, CatalogError),
     #[error("{0}: the newest root has expired at {1}; its maker has to sign another one")]
-    Expired(Source, Timestamp),
+    Expired(String, Timestamp),
     #[error("{0} takes longer than ten minutes to give its roots")]
-    Slow(Source),
+    Slow(String),
     #[error("{0} has no {1}: it is no catalog, or one that nobody has signed yet")]
-    Missing(Source, &'static str),
+    Missing(String, &'static str),
 }
 
 impl LookError {
@@ -66,7 +66,7 @@ pub(crate) fn look(
     from: Before<'_>,
     now: Timestamp,
 ) -> Result<Found, LookError> {
-    let wrong = |error: CatalogError| LookError::Catalog(source.clone(), error);
+    let wrong = |error: CatalogError| LookError::Catalog(source.to_string(), error);
     let start = Instant::now();
     let mut floor = match from {
         Before::Seen(before) => before.clone(),
@@ -74,16 +74,16 @@ pub(crate) fn look(
     };
     for _ in 0..MOST_ROOTS {
         if start.elapsed() > LOOK {
-            return Err(LookError::Slow(source.clone()));
+            return Err(LookError::Slow(source.to_string()));
         }
         let Some(next) = opened.root(floor.root.version.get() + 1)? else { break };
         floor.take_root(&next).map_err(wrong)?;
     }
     if floor.root.expires <= now {
-        return Err(LookError::Expired(source.clone(), floor.root.expires));
+        return Err(LookError::Expired(source.to_string(), floor.root.expires));
     }
     let file = opened.read(INDEX, Kind::Index.max_envelope() as u64)?;
-    let file = file.ok_or_else(|| LookError::Missing(source.clone(), INDEX))?;
+    let file = file.ok_or_else(|| LookError::Missing(source.to_string(), INDEX))?;
     let index = floor.take_index(&file).map_err(wrong)?;
     Ok(Found { floor, index, file })
 }
@@ -94,12 +94,12 @@ fn first_floor(
     believed: &[PublicKey],
     start: Instant,
 ) -> Result<Floor, LookError> {
-    let wrong = |error: CatalogError| LookError::Catalog(source.clone(), error);
+    let wrong = |error: CatalogError| LookError::Catalog(source.to_string(), error);
     let mut not_trusted = None;
     let mut signers = BTreeSet::new();
     for version in 1..=MOST_ROOTS {
         if start.elapsed() > LOOK {
-            return Err(LookError::Slow(source.clone()));
+            return Err(LookError::Slow(source.to_string()));
         }
         let Some(root) = opened.root(version)? else { break };
         if believed.is_empty() {
@@ -114,7 +114,7 @@ fn first_floor(
     }
     match not_trusted {
         Some(error) => Err(wrong(error)),
-        None if signers.is_empty() => Err(LookError::Missing(source.clone(), "root/1.json")),
+        None if signers.is_empty() => Err(LookError::Missing(source.to_string(), "root/1.json")),
         None => Err(wrong(CatalogError::NobodyBelieved { signers: signers.into_iter().collect() })),
     }
 }

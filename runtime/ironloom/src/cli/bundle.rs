@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::catalog::Reach;
-use super::catalog::known::absolute;
+use super::catalog::known::{absolute, second};
 use super::failure::{Failure, Outcome};
 use super::{Global, output};
 use crate::catalogs::bundle::{BundleError, Wanted, write};
@@ -49,7 +49,7 @@ impl Bundle {
             self.output.display(),
             index.version,
             index.catalog,
-            index.expires,
+            second(index.expires),
             bundled.bytes
         );
         for (id, version) in &bundled.apps {
@@ -82,7 +82,7 @@ impl From<BundleError> for Failure {
     fn from(error: BundleError) -> Self {
         let hint = match &error {
             BundleError::Look(look) if look.wants_key() => {
-                "\nCompare these keys with what its maker has told you by another way, then name them with --trust KEY."
+                "\nhint: Compare these keys with what its maker has told you by another way, then name them with --trust KEY."
             }
             _ => "",
         };

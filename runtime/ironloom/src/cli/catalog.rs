@@ -182,7 +182,7 @@ fn build(global: &Global, folder: &Folder, add: &[PathBuf]) -> Outcome {
         index.version,
         index.catalog,
         index.apps.len(),
-        index.expires
+        known::second(index.expires)
     );
     if built.signers.is_empty() {
         text.push_str("the catalog has no root yet, which says whose signatures count; `ironloom catalog root` makes one\n");

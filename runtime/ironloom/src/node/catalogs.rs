@@ -194,7 +194,7 @@ fn first_look(
     let name = found.floor.root.catalog.as_str();
     let Some(seen) = seen.get(name) else { return Ok(found) };
     look_at(source, access, Before::Seen(seen), now)
-        .map_err(|error| FirstLookError::Seen { name: name.into(), error })
+        .map_err(|error| FirstLookError::Seen { name: name.into(), error: error.into() })
 }
 
 /// The reason why a catalog isn't added.
@@ -203,7 +203,7 @@ enum FirstLookError {
     #[error(transparent)]
     Look(#[from] LookError),
     #[error("{error}; a catalog of the name {name} was here before, and what was seen of it still counts")]
-    Seen { name: Box<str>, error: LookError },
+    Seen { name: Box<str>, error: Box<LookError> },
 }
 
 impl FirstLookError {

@@ -67,7 +67,7 @@ pub(crate) fn write(
     let mut file = small_files::unnamed(out, b"").map_err(failed)?;
     let mut tar = Tar { out: io::BufWriter::new(file.as_file_mut()), bytes: 0 };
     for version in 1..=found.floor.root.version.get() {
-        let missing = || LookError::Missing(source.clone(), "root that was there just now");
+        let missing = || LookError::Missing(source.to_string(), "root that was there just now");
         let root = opened.root(version)?.ok_or_else(missing)?;
         tar.member(&root_path(version), &root).map_err(failed)?;
     }
