@@ -27,6 +27,8 @@ pub struct Confinement {
     pub threads: bool,
     /// The priority: higher is lower.
     pub nice: i32,
+    /// It runs only while nobody else wants its processor.
+    pub idle: bool,
 }
 
 impl Confinement {
@@ -54,8 +56,20 @@ impl Confinement {
         }
         // The server comes first.
         let _ = rustix::process::nice(self.nice);
+        if self.idle {
+            stand_back();
+        }
         Ok(())
     }
+}
+
+/// Runs this thread, and those that it starts, behind all others. With a low priority alone it would keep its processor for some
+/// milliseconds while somebody wants it. A kernel that refuses leaves it at that priority.
+fn stand_back() {
+    let none = libc::sched_param { sched_priority: 0 };
+    #[allow(unsafe_code, reason = "no safe crate in use has this call; it reads one struct that outlives it")]
+    // SAFETY: the pointer is to a live `sched_param`, and 0 is this thread.
+    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none) };
 }
 
 /// Sets a limit, unless whoever has started the server has set a lower one: that can't be raised.

@@ -50,7 +50,7 @@ fn work() -> Result<(), Failed> {
     let compiled = if task == WITH_LINES { Compiled::WithLines } else { Compiled::Rewritten };
     // What comes next reads bytes that nobody vouches for.
     let (file, descriptors, nice) = (code_limit, MAX_DESCRIPTORS, 10);
-    Confinement { server, memory, cpu, file, descriptors, threads: false, nice }.limit()?;
+    Confinement { server, memory, cpu, file, descriptors, threads: false, nice, idle: false }.limit()?;
     // The engine looks at files of the kernel; from then on there are none.
     let engine = if task == LOOK { None } else { Some(engine::engine(1, Allocator::Pool, compiled)?) };
     let confined = lock_in()?;

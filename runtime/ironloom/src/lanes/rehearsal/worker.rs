@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::compare::{Comparison, Facts};
 use super::newer::Newer;
+use super::part::readings;
 use super::side::{Side, Stage, Took, Turn};
 use super::wire::{Begin, ForNew, FromWorker, Offered, Step, Through, ToWorker, line, read};
 use super::{CPU, MEMORY};
@@ -50,15 +51,16 @@ fn tell(message: &FromWorker) -> std::io::Result<()> {
 fn work() -> Result<RehearsalReport, String> {
     let server = std::env::args().nth(2).and_then(|text| text.parse().ok());
     let server = server.ok_or("it isn't told who has started it")?;
-    // It writes no file at all.
+    // It writes no file, and may open none; the engine has some in memory.
     let confinement = Confinement {
         server,
         memory: MEMORY,
         cpu: CPU,
-        file: 0,
+        file: MEMORY,
         descriptors: DESCRIPTORS,
         threads: true,
         nice: NICE,
+        idle: true,
     };
     confinement.limit().map_err(|error| error.to_string())?;
     let mut input = BufReader::with_capacity(64 << 10, std::io::stdin().lock());
@@ -147,11 +149,17 @@ impl Rehearsal {
             }
             if told.elapsed() >= TELL {
                 told = Instant::now();
-                self.through.different = self.comparison.different();
-                tell(&FromWorker::Through(self.through)).map_err(|error| error.to_string())?;
+                self.tell_through()?;
             }
         }
-        runtime.block_on(self.end())
+        let report = runtime.block_on(self.end());
+        self.tell_through()?;
+        report
+    }
+
+    fn tell_through(&mut self) -> Result<(), String> {
+        self.through.different = self.comparison.different();
+        tell(&FromWorker::Through(self.through)).map_err(|error| error.to_string())
     }
 
     fn has_ended(&self) -> bool {
@@ -214,7 +222,6 @@ impl Rehearsal {
         let fired = replay::fired(&record, &self.old.stage.manifest).map(Box::<str>::from);
         if !is_the_apps(record.outcome) {
             self.left_out += 1;
-            self.old.took.fail(record.outcome);
             let mut changed = self.old.replica.write();
             changed.come_to(record.time);
             fired.iter().for_each(|name| changed.end_timer(name));
@@ -270,7 +277,7 @@ impl Rehearsal {
             self.old.took.fail(ended.outcome);
             fired.iter().for_each(|name| self.old.replica.write().end_timer(name));
         }
-        self.old.took.readings += u64::from(record.readings);
+        self.old.took.readings += batch.map_or(0, readings) as u64;
         if self.newer.is_none() {
             return Ok(());
         }
@@ -362,7 +369,7 @@ impl Rehearsal {
             to: at.1,
             old: self.old.shown(),
             new: newer.side.shown(),
-            compared: std::mem::take(&mut self.comparison.kinds),
+            compared: self.comparison.kinds.clone(),
             differences: std::mem::take(&mut self.comparison.differences),
             state,
             as_recorded: self.as_recorded,

@@ -1,24 +1,22 @@
 //! The server's side of a rehearsal: finds where to start from, and sends its subprocess what was recorded from there on.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::Runner;
 use super::replay::stages::stage;
-use super::replay::{PastStages, ReplayError, Stage, ends, with_last};
-use crate::aside::thread_cpu;
-use crate::fold::queue::Slice;
+use super::replay::{PastStages, ReplayError, Stage, convert_as_they_were, ends, with_last};
+use crate::aside::{aside, thread_cpu};
+use crate::fold::journal::JournalError;
 use crate::fold::{self, Shared};
 use crate::lanes::Lane;
 use crate::lanes::batch::{self, EntityNumbers};
-use crate::lanes::rehearsal::wire::{self, Begin, ForNew, Offered, Step, ToWorker};
+use crate::lanes::rehearsal::wire::{self, Begin, ForNew, Offered, Step, ToWorker, WireBatch};
 use crate::lanes::replay::Replica;
 use crate::records::commit::{Invocation, InvocationKind};
 use crate::records::installation::Revision;
 use ironloom_apps::routing::Prepared;
-use ironloom_sandbox::Batch;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{self, Digest, Ordinal, Sequence};
 use ironloom_types::rehearsal::{RehearsalStart, StartKind};
@@ -99,13 +97,13 @@ impl Runner {
             return Err(no_start("the journal no longer has its first readings".to_owned()));
         }
         let mut before = Replica::default();
-        let began = lane.book().meta().began.time;
-        before.come_to(began);
+        let began = lane.book().meta().began;
+        before.come_to(began.time);
         Ok(StartingPoint {
-            start: RehearsalStart { kind: StartKind::Beginning, time: began, after: Ordinal(0) },
+            start: RehearsalStart { kind: StartKind::Beginning, time: began.time, after: Ordinal(0) },
             before,
             revision: lane.first_revision(),
-            through: Sequence(first.map_or(0, |first| first.0.saturating_sub(1))),
+            through: began.sequence,
         })
     }
 
@@ -139,13 +137,13 @@ impl Runner {
             from,
             tolerance,
         };
-        if !send(to, &ToWorker::Begin(Box::new(begin))).await? {
+        if !send(to, ToWorker::Begin(Box::new(begin))).await? {
             return Ok(());
         }
         let (new, edge) = (Arc::new(new), start.through);
         let mut feed = Feed { runner: self, lane, past, stages, from, new, new_routes: None, edge };
         if feed.all(after, last, to).await? {
-            send(to, &ToWorker::End).await?;
+            send(to, ToWorker::End).await?;
         }
         Ok(())
     }
@@ -179,8 +177,15 @@ impl Runner {
 }
 
 /// Sends a message; `false` where nobody reads any more.
-async fn send(to: &mut (impl AsyncWrite + Unpin + Send), message: &ToWorker) -> Result<bool, ReplayError> {
-    let bytes = wire::frame(message).map_err(ReplayError::Host)?;
+async fn send(to: &mut (impl AsyncWrite + Unpin + Send), message: ToWorker) -> Result<bool, ReplayError> {
+    let frame = move || {
+        let begun = thread_cpu();
+        let bytes = wire::frame(&message)?;
+        Ok::<_, String>((bytes, thread_cpu().saturating_sub(begun)))
+    };
+    let framed = aside(frame).await.map_err(|error| ReplayError::Host(error.to_string()))?;
+    let (bytes, cpu) = framed.map_err(ReplayError::Host)?;
+    tokio::time::sleep(cpu.saturating_mul(REST)).await;
     Ok(to.write_all(&bytes).await.is_ok())
 }
 
@@ -229,18 +234,18 @@ impl Feed<'_> {
                     _ => self.edge.next(),
                 };
                 let Some(own) = self.own(first, &record, to).await? else { return Ok(false) };
-                new = ForNew::Own(own.map(Into::into));
+                new = ForNew::Own(own);
             }
             if !matches!(record.kind, InvocationKind::Requeue(_)) {
                 self.edge = self.edge.max(record.last);
             }
         }
-        let step = Step { record, is_last, batch: batch.map(Into::into), new };
-        send(to, &ToWorker::Step(Box::new(step))).await
+        let step = Step { record, is_last, batch, new };
+        send(to, ToWorker::Step(Box::new(step))).await
     }
 
     /// The readings that a recorded invocation took.
-    async fn recorded(&mut self, record: &Invocation) -> Result<Option<Batch>, ReplayError> {
+    async fn recorded(&mut self, record: &Invocation) -> Result<Option<WireBatch>, ReplayError> {
         let stage = &mut self.stages[0];
         let routes = match &stage.routes {
             Some(routes) => Arc::clone(routes),
@@ -250,23 +255,22 @@ impl Feed<'_> {
             }
         };
         let revision = Arc::clone(&stage.revision);
-        let slices = self.rows(&routes, record.first, record.last).await?;
-        let found: usize = slices.iter().map(|slice| slice.rows().len()).sum();
+        let Rows { batch, found, .. } = self.rows(routes, revision, (record.first, record.last)).await?;
         if found != record.readings as usize {
             let (ordinal, recorded) = (record.ordinal, record.readings);
             return Err(ReplayError::Readings { ordinal, recorded, found });
         }
-        Ok(self.batch(slices, &routes, &revision))
+        Ok(batch)
     }
 
     /// The readings of the new version's own inputs through a record's; those beyond what is offered at once are sent
     /// before. `None` where nobody reads them any more.
     async fn own(
         &mut self,
-        first: Sequence,
+        mut first: Sequence,
         record: &Invocation,
         to: &mut (impl AsyncWrite + Unpin + Send),
-    ) -> Result<Option<Option<Batch>>, ReplayError> {
+    ) -> Result<Option<Option<WireBatch>>, ReplayError> {
         let routes = match &self.new_routes {
             Some(routes) => Arc::clone(routes),
             None => {
@@ -274,17 +278,15 @@ impl Feed<'_> {
                 Arc::clone(self.new_routes.insert(routes))
             }
         };
-        let (new, mut first) = (Arc::clone(&self.new), first);
         loop {
             let last = Sequence(first.0 + AT_ONCE - 1).min(record.last);
-            let slices = self.rows(&routes, first, last).await?;
-            let time = slices.last().map(|slice| slice.note.time(slice.to - 1));
-            let batch = self.batch(slices, &routes, &new);
+            let (routes, new) = (Arc::clone(&routes), Arc::clone(&self.new));
+            let Rows { batch, time, .. } = self.rows(routes, new, (first, last)).await?;
             if last >= record.last {
                 return Ok(Some(batch));
             }
             if let Some((batch, time)) = batch.zip(time)
-                && !send(to, &ToWorker::OnlyNew(Offered { time, batch: batch.into() })).await?
+                && !send(to, ToWorker::OnlyNew(Offered { time, batch })).await?
             {
                 return Ok(None);
             }
@@ -292,34 +294,48 @@ impl Feed<'_> {
         }
     }
 
-    /// Reads rows of the journal, and rests.
+    /// Reads rows of the journal aside, and rests.
     async fn rows(
         &self,
-        routes: &Arc<Prepared>,
-        first: Sequence,
-        last: Sequence,
-    ) -> Result<Vec<Slice>, ReplayError> {
-        let bound = Arc::clone(routes);
+        routes: Arc<Prepared>,
+        revision: Arc<Revision>,
+        (first, last): (Sequence, Sequence),
+    ) -> Result<Rows, ReplayError> {
         let read = move |shared: &Shared| {
             let begun = thread_cpu();
-            let slices = shared.rows_between(&bound, first, last)?;
-            Ok::<_, fold::journal::JournalError>((slices, thread_cpu().saturating_sub(begun)))
+            let rows = rows(shared, &routes, &revision, (first, last))?;
+            Ok::<_, JournalError>((rows, thread_cpu().saturating_sub(begun)))
         };
         let read = fold::read_aside(&self.runner.shared, read).await;
-        let (slices, cpu): (_, Duration) = read.map_err(ReplayError::Host)?;
+        let (rows, cpu) = read.map_err(ReplayError::Host)?;
         tokio::time::sleep(cpu.saturating_mul(REST)).await;
-        Ok(slices)
+        Ok(rows)
     }
+}
 
-    fn batch(&self, slices: Vec<Slice>, routes: &Prepared, revision: &Revision) -> Option<Batch> {
-        if slices.is_empty() {
-            return None;
-        }
-        if routes.has_gone() {
-            self.runner.convert_as_they_were(routes, &slices);
-        }
-        let inputs = &revision.bindings.inputs;
-        let offer = batch::build(slices, inputs, &routes.entities(), &mut EntityNumbers::default());
-        Some(offer.batch)
+/// Readings of a part of the journal, as they are sent.
+struct Rows {
+    batch: Option<WireBatch>,
+    found: usize,
+    /// The journal time of the last one.
+    time: Option<Timestamp>,
+}
+
+fn rows(
+    shared: &Shared,
+    routes: &Prepared,
+    revision: &Revision,
+    (first, last): (Sequence, Sequence),
+) -> Result<Rows, JournalError> {
+    let slices = shared.rows_between(routes, first, last)?;
+    let found: usize = slices.iter().map(|slice| slice.rows().len()).sum();
+    let time = slices.last().map(|slice| slice.note.time(slice.to - 1));
+    if routes.has_gone() {
+        convert_as_they_were(&shared.points, routes, &slices);
     }
+    let batch = (found > 0).then(|| {
+        let inputs = &revision.bindings.inputs;
+        batch::build(slices, inputs, &routes.entities(), &mut EntityNumbers::default()).batch.into()
+    });
+    Ok(Rows { batch, found, time })
 }

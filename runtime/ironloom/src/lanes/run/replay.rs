@@ -13,6 +13,7 @@ use self::stages::NoPast;
 pub(crate) use self::stages::{PastStages, Stage};
 use super::Runner;
 use super::invoke::{invocation_id, seed};
+use crate::fold::points::Points;
 use crate::fold::queue::Slice;
 use crate::fold::{self, Shared};
 use crate::lanes::batch::{self, EntityNumbers};
@@ -366,26 +367,11 @@ impl Runner {
             return Ok(Again { record, batch: None, due: None, is_last });
         }
         if routes.has_gone() {
-            self.convert_as_they_were(&routes, &slices);
+            convert_as_they_were(&self.shared.points, &routes, &slices);
         }
         let inputs = &rerun.stage.revision.bindings.inputs;
         let offer = batch::build(slices, inputs, &entities, &mut EntityNumbers::default());
         Ok(Again { record, batch: Some(offer.batch), due: None, is_last })
-    }
-
-    /// Has each reading of one invocation come in by the unit of its own point, whoever gives its entity now. Of two points
-    /// of one entity only one is in it: the other came once all of its readings were taken.
-    pub(super) fn convert_as_they_were(&self, routes: &Prepared, slices: &[Slice]) {
-        let rows = slices.iter().flat_map(|slice| {
-            let chunk = &slice.note.chunk;
-            slice.rows().iter().map(|note| chunk.row(note.row as usize).point)
-        });
-        let points: BTreeSet<PointNumber> = rows.collect();
-        let units: Vec<_> = {
-            let names = self.shared.points.names();
-            points.into_iter().map(|point| (point, names.unit_ever(point))).collect()
-        };
-        units.iter().for_each(|(point, unit)| routes.convert_as(*point, unit.as_deref()));
     }
 
     async fn call_again(&self, rerun: &Rerun<'_>, again: &Again) -> Result<(Ended, Digest), ReplayError> {
@@ -429,6 +415,21 @@ impl Runner {
         let found = digest::of(&ended.effects, &points, &paths);
         Ok((ended, found))
     }
+}
+
+/// Has each reading of one invocation come in by the unit of its own point, whoever gives its entity now. Of two points
+/// of one entity only one is in it: the other came once all of its readings were taken.
+pub(super) fn convert_as_they_were(points: &Points, routes: &Prepared, slices: &[Slice]) {
+    let rows = slices.iter().flat_map(|slice| {
+        let chunk = &slice.note.chunk;
+        slice.rows().iter().map(|note| chunk.row(note.row as usize).point)
+    });
+    let taken: BTreeSet<PointNumber> = rows.collect();
+    let units: Vec<_> = {
+        let names = points.names();
+        taken.into_iter().map(|point| (point, names.unit_ever(point))).collect()
+    };
+    units.iter().for_each(|(point, unit)| routes.convert_as(*point, unit.as_deref()));
 }
 
 /// Says of each record if it is the last attempt of its invocation. Of a page that is known, since it has all attempts

@@ -11,8 +11,13 @@ use ironloom_types::ids::{Digest, Ordinal, Revision};
 fn or_from(earliest: Option<Timestamp>) -> String {
     match earliest {
         Some(earliest) => format!("; the earliest time is {}", earliest.to_jiff()),
-        None => "; no earlier or later time is possible either, until the host has made one".to_owned(),
+        None => "; so it can't be rehearsed from any time".to_owned(),
     }
+}
+
+/// A time, or the beginning.
+fn moment(from: Timestamp) -> String {
+    if from == Timestamp(0) { "its beginning".to_owned() } else { from.to_jiff().to_string() }
 }
 
 /// The reason why a replay goes no further.
@@ -42,8 +47,8 @@ pub(crate) enum ReplayError {
     )]
     Repaired(Ordinal),
     #[error(
-        "the state of {} can't be made: {why}, and no copy of the state from before that time is kept{}",
-        .from.to_jiff(), or_from(*.earliest)
+        "the state that it had at {} can't be made: {why}, and no copy of an earlier one is kept{}",
+        moment(*.from), or_from(*.earliest)
     )]
     NoStart { from: Timestamp, why: String, earliest: Option<Timestamp> },
     #[error("it has no invocation yet")]
