@@ -7,6 +7,10 @@ use std::net::{Ipv4Addr, TcpStream};
 
 use landlock::{ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetStatus, Scope};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
+use thread_priority::ThreadPriority;
+use thread_priority::unix::{
+    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 
 /// The error of a subprocess that could not be limited.
 pub type NotConfined = Box<dyn std::error::Error>;
@@ -55,10 +59,10 @@ impl Confinement {
             limit(Resource::Nproc, 0, 0)?;
         }
         // The server comes first.
-        let _ = rustix::process::nice(self.nice);
         if self.idle {
             stand_back();
         }
+        let _ = rustix::process::nice(self.nice);
         Ok(())
     }
 }
@@ -66,10 +70,8 @@ impl Confinement {
 /// Runs this thread, and those that it starts, behind all others. With a low priority alone it would keep its processor for some
 /// milliseconds while somebody wants it. A kernel that refuses leaves it at that priority.
 fn stand_back() {
-    let none = libc::sched_param { sched_priority: 0 };
-    #[allow(unsafe_code, reason = "no safe crate in use has this call; it reads one struct that outlives it")]
-    // SAFETY: the pointer is to a live `sched_param`, and 0 is this thread.
-    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none) };
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
 }
 
 /// Sets a limit, unless whoever has started the server has set a lower one: that can't be raised.

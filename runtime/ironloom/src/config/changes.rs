@@ -189,7 +189,7 @@ fn of_policy(found: &mut Compared, [from, to]: [&Policy; 2]) {
     found.key("policy.categories_denied", [categories_denied, &to.categories_denied], Live::Yes, |all| {
         listed(all)
     });
-    let names = |all: &BTreeSet<Capability>| listed(&all.iter().map(|one| one.name()).collect::<Vec<_>>());
+    let names = |all: &BTreeSet<Capability>| listed(all.iter().map(|one| one.name()).collect::<Vec<_>>());
     found.key("policy.capabilities", [capabilities, &to.capabilities], Live::Yes, names);
     found.key("policy.capabilities_denied", [capabilities_denied, &to.capabilities_denied], Live::Yes, names);
     for kind in LimitKind::ALL {

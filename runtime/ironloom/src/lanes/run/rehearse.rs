@@ -7,7 +7,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use super::Runner;
 use super::replay::stages::stage;
 use super::replay::{PastStages, ReplayError, Stage, convert_as_they_were, ends, with_last};
-use crate::aside::thread_cpu;
+use crate::aside::{aside, thread_cpu};
 use crate::fold::journal::JournalError;
 use crate::fold::{self, Shared};
 use crate::lanes::Lane;
@@ -137,13 +137,13 @@ impl Runner {
             from,
             tolerance,
         };
-        if !send(to, &ToWorker::Begin(Box::new(begin))).await? {
+        if !send(to, ToWorker::Begin(Box::new(begin))).await? {
             return Ok(());
         }
         let (new, edge) = (Arc::new(new), start.through);
         let mut feed = Feed { runner: self, lane, past, stages, from, new, new_routes: None, edge };
         if feed.all(after, last, to).await? {
-            send(to, &ToWorker::End).await?;
+            send(to, ToWorker::End).await?;
         }
         Ok(())
     }
@@ -177,8 +177,15 @@ impl Runner {
 }
 
 /// Sends a message; `false` where nobody reads any more.
-async fn send(to: &mut (impl AsyncWrite + Unpin + Send), message: &ToWorker) -> Result<bool, ReplayError> {
-    let bytes = wire::frame(message).map_err(ReplayError::Host)?;
+async fn send(to: &mut (impl AsyncWrite + Unpin + Send), message: ToWorker) -> Result<bool, ReplayError> {
+    let frame = move || {
+        let begun = thread_cpu();
+        let bytes = wire::frame(&message)?;
+        Ok::<_, String>((bytes, thread_cpu().saturating_sub(begun)))
+    };
+    let framed = aside(frame).await.map_err(|error| ReplayError::Host(error.to_string()))?;
+    let (bytes, cpu) = framed.map_err(ReplayError::Host)?;
+    tokio::time::sleep(cpu.saturating_mul(REST)).await;
     Ok(to.write_all(&bytes).await.is_ok())
 }
 
@@ -234,7 +241,7 @@ impl Feed<'_> {
             }
         }
         let step = Step { record, is_last, batch, new };
-        send(to, &ToWorker::Step(Box::new(step))).await
+        send(to, ToWorker::Step(Box::new(step))).await
     }
 
     /// The readings that a recorded invocation took.
@@ -279,7 +286,7 @@ impl Feed<'_> {
                 return Ok(Some(batch));
             }
             if let Some((batch, time)) = batch.zip(time)
-                && !send(to, &ToWorker::OnlyNew(Offered { time, batch })).await?
+                && !send(to, ToWorker::OnlyNew(Offered { time, batch })).await?
             {
                 return Ok(None);
             }
@@ -321,7 +328,7 @@ fn rows(
     (first, last): (Sequence, Sequence),
 ) -> Result<Rows, JournalError> {
     let slices = shared.rows_between(routes, first, last)?;
-    let found = slices.iter().map(|slice| slice.rows().len()).sum();
+    let found: usize = slices.iter().map(|slice| slice.rows().len()).sum();
     let time = slices.last().map(|slice| slice.note.time(slice.to - 1));
     if routes.has_gone() {
         convert_as_they_were(&shared.points, routes, &slices);
