@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use ironloom_types::text::{clean, listed};
+use ironloom_types::text::{clean, listed, shorten};
 
 /// The name of a catalog: a small letter, then small letters, digits and `-`, up to 63.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -90,9 +90,12 @@ pub enum CatalogError {
     NotTrusted { missing: crate::key::PublicKey },
 }
 
+/// Characters of a problem that are kept: an unknown key may be as long as the file.
+const MAX_PROBLEM: usize = 300;
+
 fn form(part: &'static str, problem: impl Into<String>) -> CatalogError {
     // Some of it may stand in what was signed: a line feed in there makes no line.
-    CatalogError::Form { part, problem: clean(&problem.into()).into_owned() }
+    CatalogError::Form { part, problem: clean(&shorten(&problem.into(), MAX_PROBLEM)).into_owned() }
 }
 
 #[cfg(test)]

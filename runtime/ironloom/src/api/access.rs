@@ -38,6 +38,11 @@ pub(super) fn admit(api: &Api, operation: &Operation, request: &mut Request) -> 
     Ok(())
 }
 
+/// Refuses somebody who may not do what a part of a request asks for, beyond its operation.
+pub(super) fn need(principal: &Principal, action: Action) -> Result<(), Problem> {
+    authorize(principal, action, Resource::Platform).map_err(|denied| problem(principal, denied))
+}
+
 /// Whoever the headers show, and by which token.
 fn principal(api: &Api, headers: &HeaderMap) -> Result<(Principal, Option<TokenHash>), Problem> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();

@@ -1,14 +1,17 @@
 //! `GET /v1/backup`: a backup as it is written.
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use futures_util::stream::poll_fn;
 
 use super::Api;
 use super::facade::BackupStream;
 use super::guard::refuse_other_sites;
+use super::held::Held;
 use super::params::Params;
 use super::problem::Problem;
 use crate::backup::BACKUP_TYPE;
@@ -26,6 +29,7 @@ pub(super) async fn backup(
     method: Method,
     headers: HeaderMap,
     mut params: Params,
+    held: Option<Extension<Held>>,
 ) -> Result<Response, Problem> {
     refuse_other_sites(&headers)?;
     let pace = params.value::<Bytes>("pace")?.unwrap_or(PACE);
@@ -39,7 +43,12 @@ pub(super) async fn backup(
         Body::empty()
     } else {
         let BackupStream { mut chunks } = api.node.backup(pace.0).await?;
-        Body::from_stream(poll_fn(move |context| chunks.poll_recv(context)))
+        let chunks = poll_fn(move |context| chunks.poll_recv(context));
+        // Cut off without its last part, so that nobody takes it for whole.
+        match held {
+            Some(Extension(held)) => Body::from_stream(chunks.take_until(async move { held.lost().await })),
+            None => Body::from_stream(chunks),
+        }
     };
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(BACKUP_TYPE));

@@ -1,14 +1,17 @@
 //! `/v1/catalogs` and `/v1/apps`.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 
+use super::access::need;
 use super::body::{Json, Optional};
 use super::facade::{CatalogRequest, CatalogTrust, FetchRequest, OfferQuery, Page, RefreshRequest};
 use super::params::{App, Name, Params};
 use super::problem::Problem;
 use super::{Api, answers};
+use crate::access::{Action, Principal};
 
 pub(super) async fn list(State(api): State<Api>) -> Result<Response, Problem> {
     answers::ok(&api, &Page { items: api.node.catalogs(), next: None }).await
@@ -28,9 +31,14 @@ pub(super) async fn add(
 
 pub(super) async fn refresh(
     State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
     Name(name): Name,
     Optional(request): Optional<RefreshRequest>,
 ) -> Result<Response, Problem> {
+    // Where a catalog is read from is said by whoever may add one.
+    if request.source.is_some() {
+        need(&principal, Action::Administer)?;
+    }
     answers::done(&api, &api.node.refresh_catalog(name, request).await?).await
 }
 

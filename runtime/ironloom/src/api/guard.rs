@@ -1,5 +1,5 @@
-//! The checks that every request passes before a handler sees it. Until there are credentials, only programs
-//! on this machine may speak to the server: a web page that is open in a browser here may not, be it
+//! The checks that every request passes before anybody asks whose it is. On loopback programs
+//! of this machine need no token: a web page that is open in a browser here may not, be it
 //! by a request across origins, or by a name of its own that resolves to this machine.
 
 use std::borrow::Cow;

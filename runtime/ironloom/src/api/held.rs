@@ -57,7 +57,8 @@ impl Held {
         self.authority.as_ref().is_none_or(Authority::holds)
     }
 
-    async fn lost(&self) {
+    /// Ready when the caller has lost its right.
+    pub(super) async fn lost(&self) {
         match &self.authority {
             Some(authority) => authority.lost().await,
             None => std::future::pending().await,
@@ -109,6 +110,7 @@ pub(super) async fn while_wanted<T>(
     tokio::select! {
         done = work => done,
         () = held.stops() => Err(Problem::unavailable("stopping", "the server is stopping", RETRY_SOON)),
+        () = held.lost() => Err(Problem::unauthenticated("the token was taken back, or has expired")),
         () = held.hung_up() => {
             let detail = "the caller has closed its half of the connection, as one does that is gone";
             Err(Problem::refused("replay", detail).hint("Keep it open until the answer has come."))

@@ -7,7 +7,6 @@ use serde::de::DeserializeOwned;
 use ureq::http::header::AUTHORIZATION;
 use ureq::http::{HeaderValue, Request, Response};
 use ureq::middleware::MiddlewareNext;
-use ureq::tls::{TlsConfig, TlsProvider};
 use ureq::{Agent, Body, RequestBuilder, SendBody, Timeout};
 
 use super::failure::Failure;
@@ -17,6 +16,16 @@ use crate::api::problem::PROBLEM_JSON;
 
 /// The longest answer that is taken: pages are bounded by the server.
 const MAX_ANSWER: u64 = 1 << 30;
+
+/// Refuses what these commands don't speak.
+pub(super) fn check_scheme(url: &str) -> Result<(), Failure> {
+    if !url.starts_with("https:") {
+        return Ok(());
+    }
+    Err(Failure::Misuse(format!(
+        "{url}: this command speaks http:// only; run it on the server's machine, as with --url http://127.0.0.1:7420"
+    )))
+}
 
 /// A server, by its URL.
 #[derive(Debug)]
@@ -65,9 +74,7 @@ fn agent(connect: Duration, whole: Option<Duration>, authorization: Option<Heade
             next.handle(request)
         });
     }
-    // No certificates are at hand here: https:// is refused, where the crate would else panic.
-    let no_tls = TlsConfig::builder().provider(TlsProvider::NativeTls).build();
-    config.tls_config(no_tls).timeout_connect(Some(connect)).timeout_global(whole).build().new_agent()
+    config.timeout_connect(Some(connect)).timeout_global(whole).build().new_agent()
 }
 
 impl Client {
@@ -227,11 +234,6 @@ impl Client {
                 "{:?} is not the URL of a server, such as http://127.0.0.1:7420",
                 self.url
             )),
-            _ if self.url.starts_with("https:") => Failure::Misuse(format!(
-                "{}: this command speaks http:// only; run it on the server's machine, as with --url \
-                 http://127.0.0.1:7420",
-                self.url
-            )),
             error => self.not_reached(&error),
         })
     }
@@ -316,9 +318,8 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let failure = Client::new(&format!("http://{free}")).get("/healthz", &[]).unwrap_err();
         assert!(matches!(failure, Failure::NotReached { .. }), "{failure:?}");
-        for url in ["not a url", "https://127.0.0.1:1"] {
-            let failure = Client::new(url).get("/healthz", &[]).unwrap_err();
-            assert!(matches!(failure, Failure::Misuse(_)), "{failure:?}");
-        }
+        let failure = Client::new("not a url").get("/healthz", &[]).unwrap_err();
+        assert!(matches!(failure, Failure::Misuse(_)), "{failure:?}");
+        assert!(matches!(check_scheme("https://127.0.0.1:1"), Err(Failure::Misuse(_))));
     }
 }

@@ -68,6 +68,11 @@ impl Consenting {
         )
     }
 
+    /// Says if a file pins the rights.
+    pub(super) fn has_file(&self) -> bool {
+        self.grants.is_some()
+    }
+
     /// Says whether somebody can consent: at a terminal, or by a file.
     pub(super) fn can_ask(&self) -> bool {
         self.yes || io::stdin().is_terminal()

@@ -44,6 +44,12 @@ impl Grants {
         let path = format!("/v1/installations/{}", segment(&id));
         let now: Installation = client.get(&path, &[])?.read()?;
         let unused: NeverUsed = client.get(&format!("{path}/never-used"), &[])?.read()?;
+        if unused.invocations == 0 {
+            return output::done(
+                global,
+                &format!("{id} hasn't run yet, so nobody knows what it doesn't use"),
+            );
+        }
         let request = trimmed(&now, &unused);
         if request.bindings.is_empty() && request.grants.outputs.is_empty() {
             return output::done(

@@ -72,7 +72,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use self::client::Client;
+use self::client::{Client, check_scheme};
 use self::failure::{Failure, Outcome};
 use crate::access::Token;
 use crate::api::host::Start;
@@ -116,6 +116,7 @@ const MAX_TOKEN_FILE: u64 = 4 << 10;
 impl Global {
     /// Speaks to the server, with the token that was given. It isn't an argument, since everybody on a machine sees these.
     fn client(&self) -> Result<Client, Failure> {
+        check_scheme(&self.url)?;
         let (text, from) = match &self.token_file {
             Some(file) => (small_files::read_text(file, MAX_TOKEN_FILE)?, file.display().to_string()),
             None => match std::env::var("IRONLOOM_TOKEN") {

@@ -213,7 +213,9 @@ impl Change {
             consenting.keep(consent.map(|consent| (now, consent)).into_iter())?;
             return output::one(global, &looked, |revised: Revised| text(&revised, true));
         }
-        if let Some(consent) = consent.filter(|_| !shown.wider.is_empty() && consenting.can_ask()) {
+        if let Some(consent) =
+            consent.filter(|_| consenting.has_file() || (!shown.wider.is_empty() && consenting.can_ask()))
+        {
             for wider in &shown.wider {
                 output::note(&format!("besides what {id} has: {wider}"));
             }

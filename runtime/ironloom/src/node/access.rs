@@ -66,10 +66,13 @@ pub(super) fn make_first_token(
         return Ok(());
     }
     let record = first_token(data, now).map_err(|error| StartError::Storage(error.to_string()))?;
-    // It is durable with the first record that anybody is told of; a start after a crash before makes another one.
+    // Waited for: whoever reads the file may show it with the first request.
+    let failed = |error: String| StartError::Storage(format!("the token of an admin can't be kept: {error}"));
     submission::submit(committer, AdminRecord::Token(TokenChange::Made(Box::new(record))))
-        .map(drop)
-        .map_err(|refusal| StartError::Storage(format!("the token of an admin can't be kept: {refusal:?}")))
+        .map_err(|refusal| failed(refusal.to_string()))?
+        .blocking_recv()
+        .map_err(|error| failed(error.to_string()))?
+        .map_err(|refusal| failed(refusal.to_string()))
 }
 
 fn first_token(data: &Path, now: Timestamp) -> Result<TokenRecord, FirstTokenError> {

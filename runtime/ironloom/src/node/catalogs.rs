@@ -9,7 +9,9 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 
 use super::{Node, problems};
-use crate::api::facade::{Answer, CatalogIndex, CatalogInfo, CatalogRequest, Place, Problem, RefreshRequest};
+use crate::api::facade::{
+    Answer, CatalogIndex, CatalogInfo, CatalogRequest, Place, Problem, RETRY_SOON, RefreshRequest,
+};
 use crate::aside::aside;
 use crate::catalogs::look::{Before, Found, LookError, look};
 use crate::catalogs::source::Source;
@@ -28,6 +30,8 @@ use ironloom_types::ids::Digest;
 
 /// The most packages that are got at a time, each of another catalog.
 const MOST_FETCHED: usize = 4;
+/// The most looks at catalogs at a time.
+const MOST_LOOKS: usize = 4;
 /// The most apps of all catalogs together: they are in memory.
 const MOST_APPS: usize = 100_000;
 
@@ -44,6 +48,8 @@ pub(super) struct Catalogs {
     against: Mutex<BTreeMap<Digest, Option<String>>>,
     /// Places of those who get a package, which is in memory meanwhile.
     fetching: tokio::sync::Semaphore,
+    /// Looks at catalogs at a time: each waits for the network on a thread that others need, too.
+    looking: tokio::sync::Semaphore,
 }
 
 /// A catalog with its index in memory.
@@ -105,6 +111,7 @@ impl Catalogs {
             files: Arc::new(files),
             against: Mutex::default(),
             fetching: tokio::sync::Semaphore::new(MOST_FETCHED),
+            looking: tokio::sync::Semaphore::new(MOST_LOOKS),
             changing: tokio::sync::Mutex::default(),
         }
     }
@@ -138,6 +145,14 @@ impl Catalogs {
     pub(super) fn without_index(&self) -> Option<Box<str>> {
         let all = self.all.read();
         all.iter().find(|(_, catalog)| catalog.apps.is_none()).map(|(name, _)| name.clone())
+    }
+
+    /// A place to look at a catalog; 503 while all are taken.
+    fn looks(&self) -> Answer<tokio::sync::SemaphorePermit<'_>> {
+        self.looking.try_acquire().map_err(|_| {
+            let detail = format!("{MOST_LOOKS} catalogs are being looked at already");
+            Problem::unavailable("busy", detail, RETRY_SOON)
+        })
     }
 
     fn one(&self, name: &str) -> Answer<Arc<Catalog>> {
@@ -245,6 +260,7 @@ impl Node {
                 return Err(Problem::refused("catalog", detail).at(Place::field("ids")));
             }
         }
+        let _looking = self.catalogs.looks()?;
         let (from, trust, now) = (source.clone(), request.trust, self.catalog_time());
         let (access, seen) = (self.catalog_access(), self.catalogs.removed.read().clone());
         let found = aside(move || first_look(&from, &access, &trust, &seen, now)).await;
@@ -281,6 +297,7 @@ impl Node {
             Some(source) => Source::new(source)
                 .map_err(|error| Problem::refused("catalog", error.to_string()).at(Place::field("source")))?,
         };
+        let _looking = self.catalogs.looks()?;
         let (from, at, now) = (Arc::clone(&catalog), source.clone(), self.catalog_time());
         let access = self.catalog_access();
         // Without a lock: a web server may take its time.

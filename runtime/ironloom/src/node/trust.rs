@@ -101,9 +101,11 @@ impl Node {
         let catalogs = self.catalogs.all();
         let words: Vec<Word<'_>> = catalogs.iter().filter_map(|catalog| catalog.word()).collect();
         let app = &known.manifest.id;
+        let by = self.shared.owners.read().get(app).and_then(|owner| owner.catalog.clone());
         let signers = policy.signers(app, &known.record.signers).map(drop);
-        let refused =
-            signers.and_then(|()| policy.check_rights(&known.manifest, &categories(&words, app))).err();
+        let refused = signers
+            .and_then(|()| policy.check_rights(&known.manifest, &categories(&words, app, by.as_deref())))
+            .err();
         refused.filter(|why| *why != NotAllowed::Unsigned).map(|why| format!("the host's policy: {why}"))
     }
 
@@ -192,7 +194,7 @@ impl Trust<'_> {
         let owner = self.new.get(app).cloned().or_else(|| self.node.shared.owners.read().get(app).cloned());
         let by = owner.as_ref().and_then(|owner| owner.catalog.clone());
         self.policy
-            .check_rights(&known.manifest, &categories(&words, app))
+            .check_rights(&known.manifest, &categories(&words, app, by.as_deref()))
             .map_err(|error| not_allowed(known, &error))?;
         let version: semver::Version = version.parse().map_err(|error| problems::internal(&error))?;
         let digest = known.record.digest;
@@ -270,9 +272,9 @@ impl Trust<'_> {
     }
 }
 
-/// The categories that catalogs give an app.
-fn categories(words: &[Word<'_>], app: &AppId) -> BTreeSet<String> {
-    let entries = words.iter().filter_map(|word| word.index.app(app));
+/// The categories that an app has by the catalogs that have a say in its id.
+fn categories(words: &[Word<'_>], app: &AppId, by: Option<&str>) -> BTreeSet<String> {
+    let entries = rules::speaking(words, app, by).filter_map(|(word, _)| word.index.app(app));
     entries.flat_map(|entry| entry.categories.iter().cloned()).collect()
 }
 

@@ -66,7 +66,7 @@ pub fn is_ahead(clock: Timestamp, latest: Timestamp) -> bool {
 
 /// The catalogs that speak of an id, each with the publisher that it gives it to. Where the id belongs to somebody by the word
 /// of one of them, no other has a say.
-fn speaking<'c>(
+pub fn speaking<'c>(
     words: &[Word<'c>],
     id: &AppId,
     by: Option<&str>,

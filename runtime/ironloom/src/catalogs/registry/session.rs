@@ -14,6 +14,7 @@ use super::{IMAGE_TYPE, MAX_MANIFEST, Manifest, Place};
 use crate::catalogs::web::{self, Access};
 use ironloom_storage::small_files;
 use ironloom_types::ids::Digest;
+use ironloom_types::text::shorten;
 
 /// The largest token and file of logins.
 const MAX_SMALL: u64 = 64 << 10;
@@ -63,7 +64,7 @@ impl std::fmt::Debug for Session {
 impl Session {
     pub(super) fn new(place: &Place, access: &Access, writes: bool) -> Result<Self, String> {
         let login = match &access.logins {
-            Some(file) => login(file, &place.host)?,
+            Some(file) => login(file, place)?,
             None => None,
         };
         let deeds = if writes { "pull,push" } else { "pull" };
@@ -101,7 +102,7 @@ impl Session {
             }
             let to = self.location(answer.headers())?;
             if self.scheme == "https" && !to.starts_with("https://") {
-                return Err(format!("the registry leads from https:// to {to:?}"));
+                return Err(format!("the registry leads from https:// to {:?}", shorten(&to, 200)));
             }
             // Whoever keeps the registry's blobs gets nothing that is for the registry.
             answer = self.agent.get(&to).call().map_err(|error| web::problem(&error))?;
@@ -145,7 +146,10 @@ impl Session {
                 && uri.authority().is_some_and(|authority| authority.as_str() == self.host)
         });
         if !is_own {
-            return Err(format!("the registry wants the upload at {to:?}, which is elsewhere"));
+            return Err(format!(
+                "the registry wants the upload at {:?}, which is elsewhere",
+                shorten(&to, 200)
+            ));
         }
         let joint = if to.contains('?') { '&' } else { '?' };
         let headers = [("content-type", "application/octet-stream")];
@@ -237,8 +241,15 @@ impl Session {
 
     /// Gets a token where the registry says.
     fn token(&self, realm: &str, service: Option<&str>) -> Result<String, String> {
-        if self.scheme == "https" && !realm.starts_with("https://") {
-            return Err(format!("the registry leads from https:// to {realm:?} for a token"));
+        // Without TLS anybody on the way may have named another place for the login.
+        let is_own =
+            realm.strip_prefix("http://").is_some_and(|rest| rest.split('/').next() == Some(&*self.host));
+        if !realm.starts_with("https://") && (self.scheme == "https" || !is_own) {
+            let realm = shorten(realm, 200);
+            return Err(format!(
+                "the registry leads from {}://{} to {realm:?} for a token",
+                self.scheme, self.host
+            ));
         }
         let mut request = self.agent.get(realm).query("scope", &self.scope);
         if let Some(service) = service {
@@ -271,16 +282,18 @@ fn refusal(answer: &mut Response<Body>) -> String {
     }
 }
 
-/// The login for a registry, out of a file.
-fn login(file: &Path, host: &str) -> Result<Option<String>, String> {
+/// The login for a registry, out of a file. Without TLS it is sent only where the file says `http://`.
+fn login(file: &Path, place: &Place) -> Result<Option<String>, String> {
+    let host = place.host.as_str();
     let bytes = small_files::read(file, MAX_SMALL).map_err(|error| format!("logins: {error}"))?;
     // The error would have a part of a secret in it.
     let logins: Logins = serde_json::from_slice(&bytes).map_err(|_| {
         format!("{} is no file of logins, as `docker login` or `podman login` writes it", file.display())
     })?;
     let found = logins.auths.iter().find(|(of, _)| {
-        let of = of.trim_start_matches("https://").trim_start_matches("http://");
-        of.split('/').next() == Some(host)
+        let rest = of.strip_prefix("http://");
+        let of = if place.plain { rest } else { of.strip_prefix("https://").or(Some(of)) };
+        of.is_some_and(|of| of.split('/').next() == Some(host))
     });
     let Some(auth) = found.and_then(|(_, login)| login.auth.clone()) else { return Ok(None) };
     if STANDARD.decode(&auth).is_err() {
@@ -297,14 +310,20 @@ mod tests {
     fn a_login_is_for_its_registry_alone_and_never_told() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("auth.json");
-        let text = r#"{"auths": {"a.example": {"auth": "bWU6cHc="}, "https://b.example/v1/": {"auth": "%%"}, "c.example": {}}}"#;
+        let text = r#"{"auths": {"a.example": {"auth": "bWU6cHc="}, "https://b.example/v1/": {"auth": "%%"}, "c.example": {}, "http://d.example": {"auth": "bWU6cHc="}}}"#;
         std::fs::write(&file, text).unwrap();
-        assert_eq!(login(&file, "a.example"), Ok(Some("Basic bWU6cHc=".to_owned())));
-        assert_eq!(login(&file, "x.a.example"), Ok(None));
-        assert_eq!(login(&file, "c.example"), Ok(None));
-        assert!(login(&file, "b.example").unwrap_err().ends_with("the login for b.example isn't base64"));
+        let login = |file: &Path, host: &str| login(file, &Place::new(&format!("{host}/apps")).unwrap());
+        assert_eq!(login(&file, "oci://a.example"), Ok(Some("Basic bWU6cHc=".to_owned())));
+        assert_eq!(login(&file, "oci+http://a.example"), Ok(None));
+        assert_eq!(login(&file, "oci+http://d.example"), Ok(Some("Basic bWU6cHc=".to_owned())));
+        assert_eq!(login(&file, "oci://d.example"), Ok(None));
+        assert_eq!(login(&file, "oci://x.a.example"), Ok(None));
+        assert_eq!(login(&file, "oci://c.example"), Ok(None));
+        assert!(
+            login(&file, "oci://b.example").unwrap_err().ends_with("the login for b.example isn't base64")
+        );
         std::fs::write(&file, r#"{"auths": {"a.example": {"auth": 12345}}}"#).unwrap();
-        let told = login(&file, "a.example").unwrap_err();
+        let told = login(&file, "oci://a.example").unwrap_err();
         assert!(told.contains("is no file of logins") && !told.contains("12345"), "{told}");
         let access = Access { logins: None, ..Access::default() };
         let mut session =

@@ -18,9 +18,17 @@ use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{AppId, Digest};
 
+/// The most words that are looked for, and their bytes: each is looked for in the text of each app.
+const MAX_WORDS: usize = 16;
+const MAX_WORDS_BYTES: usize = 256;
+
 impl Node {
     /// The apps with these words; those first that have them in their names. The place of a page is a number of apps.
     pub(in crate::node) fn find_offers(&self, query: &OfferQuery) -> Answer<Page<Offer>> {
+        if query.words.len() > MAX_WORDS_BYTES || query.words.split_whitespace().count() > MAX_WORDS {
+            let detail = format!("at most {MAX_WORDS} words with {MAX_WORDS_BYTES} bytes are looked for");
+            return Err(Problem::malformed("bad-parameter", detail).at(Place::field("words")));
+        }
         let start: usize = match query.page.after.as_deref().map(str::parse::<usize>) {
             None => 0,
             Some(Ok(start)) => start,
