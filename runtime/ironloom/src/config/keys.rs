@@ -27,17 +27,17 @@ const KEYS: &[Key] = &[
     ),
     key(
         "server",
-        "tokens",
-        "\"auto\"",
-        "Who needs a token: \"required\": everybody; \"optional\": nobody, and whoever shows none may do everything;\n\
-        \"auto\": everybody, unless `listen` is loopback.",
-    ),
-    key(
-        "server",
         "hosts",
         "[]",
         "Further names by which the server may be called (the Host header), such as that of\na proxy with a \
         login in front of it. Web pages of these names, over TLS too, may call it.",
+    ),
+    key(
+        "server",
+        "tokens",
+        "\"auto\"",
+        "Who needs a token: \"required\": everybody; \"optional\": nobody, and whoever shows none may do everything;\n\
+        \"auto\": everybody, unless `listen` is loopback.",
     ),
     key(
         "server",
@@ -210,19 +210,6 @@ const KEYS: &[Key] = &[
     ),
     key("policy", "apps_denied", "[]", "Apps that are refused; likewise."),
     key(
-        "catalogs",
-        "ca",
-        "[]",
-        "Files with certificates (PEM) of authorities that web servers and registries are held against, besides those of\n\
-         the system.",
-    ),
-    key(
-        "catalogs",
-        "logins",
-        "\"\"",
-        "A file with logins for registries, as `docker login` or `podman login` writes it. Empty: none.",
-    ),
-    key(
         "policy",
         "categories",
         "[]",
@@ -246,6 +233,19 @@ const KEYS: &[Key] = &[
     key("policy", "max_state", "\"16 GiB\"", "Likewise."),
     key("policy", "max_share", "\"1 s\"", "Likewise."),
     key("policy", "max_points", "750000", "Likewise."),
+    key(
+        "catalogs",
+        "ca",
+        "[]",
+        "Files with certificates (PEM) of authorities that web servers and registries are held against, besides those of\n\
+         the system.",
+    ),
+    key(
+        "catalogs",
+        "logins",
+        "\"\"",
+        "A file with logins for registries, as `docker login` or `podman login` writes it. Empty: none.",
+    ),
 ];
 
 const SECTIONS: &[(&str, &str)] = &[
