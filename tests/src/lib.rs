@@ -10,6 +10,7 @@ pub mod docker_registry;
 pub mod driving;
 pub mod greeting;
 pub mod guests;
+pub mod herd;
 pub mod http;
 pub mod listener;
 pub mod load;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};
+use ironloom_tests::herd::weighing;
 use ironloom_tests::package::Package;
 use ironloom_tests::{Answer, Client, Server, Setup, guests, wait_for, wait_until};
 use serde_json::{Value, json};
@@ -196,18 +197,10 @@ fn an_upgrade_goes_ahead_only_where_the_rehearsal_shows_no_more_than_is_allowed(
 
 /// Weighings of a herd, day after day.
 fn weigh(client: &Client, pigs: u32, days: std::ops::Range<u32>) -> Result<()> {
-    let begin: jiff::Timestamp = "2026-01-01T07:00:00Z".parse()?;
     for day in days {
-        let at = begin + jiff::SignedDuration::from_hours(24 * i64::from(day));
         let mut body = String::new();
         for pig in 0..pigs {
-            let weight =
-                20.0 + f64::from(day) * (0.5 + f64::from(pig % 7) / 10.0) + f64::from(pig % 13) / 3.0;
-            let value = if (pig + day) % 97 == 0 { json!("heavy") } else { json!(weight) };
-            body.push_str(&format!(
-                "{}\n",
-                json!({"point": format!("farm/{pig}/weight"), "value": value, "at": at})
-            ));
+            body.push_str(&weighing(pig, day)?);
         }
         client.push(body.as_bytes(), None)?.json()?;
     }

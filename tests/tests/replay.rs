@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{self, install, number, wait_for_installation};
 use ironloom_tests::guests;
+use ironloom_tests::herd::{morning, weighing};
 use ironloom_tests::http::{Answer, Client};
 use ironloom_tests::package::{self, Package};
 use ironloom_tests::server::{Server, Setup, binary};
@@ -33,24 +34,15 @@ fn replay(server: &Server, id: &str, request: &Value) -> Result<Value> {
 
 /// Weighings of a herd, day after day: so many pigs for so many days.
 fn weigh(client: &Client, pigs: u32, days: std::ops::Range<u32>) -> Result<()> {
-    let begin: jiff::Timestamp = "2026-01-01T07:00:00Z".parse()?;
     for day in days {
-        let at = begin + jiff::SignedDuration::from_hours(24 * i64::from(day));
         let mut body = String::new();
         for pig in 0..pigs {
-            // Not the same for two pigs or two days, and now and then one that is odd.
-            let weight =
-                20.0 + f64::from(day) * (0.5 + f64::from(pig % 7) / 10.0) + f64::from(pig % 13) / 3.0;
-            let value = if (pig + day) % 97 == 0 { json!("heavy") } else { json!(weight) };
-            body.push_str(&format!(
-                "{}\n",
-                json!({"point": format!("farm/{pig}/weight"), "value": value, "at": at})
-            ));
+            body.push_str(&weighing(pig, day)?);
             if pig % 3 == 0 {
                 let eaten = f64::from(day) * 1.7;
                 body.push_str(&format!(
                     "{}\n",
-                    json!({"point": format!("farm/{pig}/feed"), "value": eaten, "at": at})
+                    json!({"point": format!("farm/{pig}/feed"), "value": eaten, "at": morning(day)?})
                 ));
             }
         }

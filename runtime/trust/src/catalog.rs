@@ -13,7 +13,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use ironloom_types::text::{clean, listed, shorten};
+use crate::strict;
+use ironloom_types::text::listed;
 
 /// The name of a catalog: a small letter, then small letters, digits and `-`, up to 63.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -90,12 +91,8 @@ pub enum CatalogError {
     NotTrusted { missing: crate::key::PublicKey },
 }
 
-/// Characters of a problem that are kept: an unknown key may be as long as the file.
-const MAX_PROBLEM: usize = 300;
-
 fn form(part: &'static str, problem: impl Into<String>) -> CatalogError {
-    // Some of it may stand in what was signed: a line feed in there makes no line.
-    CatalogError::Form { part, problem: clean(&shorten(&problem.into(), MAX_PROBLEM)).into_owned() }
+    CatalogError::Form { part, problem: strict::problem(&problem.into()) }
 }
 
 #[cfg(test)]

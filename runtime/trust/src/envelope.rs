@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::{InvalidKey, PublicKey, SecretKey};
 use crate::strict;
-use ironloom_types::text::{clean, listed, shorten};
+use ironloom_types::text::listed;
 
 /// The most signatures of an envelope.
 pub const MAX_SIGNATURES: usize = 16;
@@ -119,9 +119,6 @@ pub struct Envelope {
     signatures: BTreeMap<PublicKey, Vec<u8>>,
 }
 
-/// Characters of a problem that are kept: an unknown key may be as long as the file.
-const MAX_PROBLEM: usize = 300;
-
 impl Envelope {
     /// An envelope that nobody has signed yet.
     pub fn new(kind: Kind, bytes: Vec<u8>) -> Self {
@@ -134,10 +131,7 @@ impl Envelope {
     /// # Errors
     /// Everything but an envelope of this kind whose signatures fit.
     pub fn read(kind: Kind, json: &[u8]) -> Result<Self, EnvelopeError> {
-        let refuse = |problem: String| EnvelopeError::Form {
-            kind,
-            problem: clean(&shorten(&problem, MAX_PROBLEM)).into_owned(),
-        };
+        let refuse = |problem: String| EnvelopeError::Form { kind, problem: strict::problem(&problem) };
         check_size(kind, json.len(), kind.max_envelope())?;
         let read: Json = strict::from_slice(json).map_err(|error| refuse(error.to_string()))?;
         if read.payload_type != kind.payload_type() {

@@ -6,7 +6,6 @@ use crate::envelope::{Envelope, EnvelopeError, Keys, Kind};
 use crate::key::PublicKey;
 use crate::strict;
 use ironloom_types::ids::AppId;
-use ironloom_types::text::{clean, shorten};
 
 /// That what one key has signed, another one signs from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +47,7 @@ impl Rotation {
         let signers: Vec<PublicKey> = envelope.signers().collect();
         let bytes = envelope.signed_by(&Keys { threshold: 1, keys: signers.iter().copied().collect() })?;
         let rotation: Self = strict::from_slice(bytes)
-            .map_err(|error| RotationError::Form(clean(&shorten(&error.to_string(), 300)).into_owned()))?;
+            .map_err(|error| RotationError::Form(strict::problem(&error.to_string())))?;
         if !signers.contains(&rotation.from) {
             return Err(RotationError::Form(format!(
                 "it speaks for {}, which hasn't signed it",

@@ -9,6 +9,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use ironloom_types::text::{clean, shorten};
+
 /// The greatest integer that each reader of JSON takes for the same: 2^53 - 1 (RFC 8259, section 6).
 pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 
@@ -109,6 +111,14 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
         T::deserialize(MapAccessDeserializer::new(map))
     }
+}
+
+/// Characters of a problem that are kept: an unknown key may be as long as the file.
+const MAX_PROBLEM: usize = 300;
+
+/// The words for a problem of which a part may stand in what was read: short, and on one line.
+pub(crate) fn problem(text: &str) -> String {
+    clean(&shorten(text, MAX_PROBLEM)).into_owned()
 }
 
 /// Reads an object from JSON.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 use super::body::Json;
@@ -50,9 +50,8 @@ fn principal(api: &Api, headers: &HeaderMap) -> Result<(Principal, Option<TokenH
         let anybody = !api.guard.tokens_required;
         return Ok((if anybody { Principal::Local } else { Principal::Nobody }, None));
     };
-    let malformed = |detail: &str| {
-        Problem::unauthenticated(detail.to_owned()).hint("Send `Authorization: Bearer ilm_…`, once.")
-    };
+    let malformed =
+        |detail: &str| Problem::unauthenticated(detail).hint("Send `Authorization: Bearer ilm_…`, once.");
     if given.next().is_some() {
         return Err(malformed("the request has more than one Authorization header"));
     }
@@ -64,7 +63,7 @@ fn principal(api: &Api, headers: &HeaderMap) -> Result<(Principal, Option<TokenH
     let hash = token.hash();
     // One answer for all reasons: nobody learns which tokens there were.
     let Some(holder) = api.node.holder(&hash) else {
-        return Err(Problem::unauthenticated("the token isn't known, or it has expired".to_owned()));
+        return Err(Problem::unauthenticated("the token isn't known, or it has expired"));
     };
     Ok((Principal::Holder(holder), Some(hash)))
 }
@@ -72,7 +71,7 @@ fn principal(api: &Api, headers: &HeaderMap) -> Result<(Principal, Option<TokenH
 fn problem(principal: &Principal, denied: Denied) -> Problem {
     match denied {
         Denied::Unauthenticated => Problem::unauthenticated(
-            "this server answers only those who show a token".to_owned(),
+            "this server answers only those who show a token",
         )
         .hint("Send `Authorization: Bearer ilm_…`; the commands take it from IRONLOOM_TOKEN or --token-file.")
         .hint("A platform-admin makes tokens with `ironloom token add`."),
@@ -133,7 +132,7 @@ pub(super) async fn add(
     let path = format!("/v1/tokens/{}", made.info.name);
     let mut response = answers::created(&api, &path, &made).await?;
     // It is the one time that a secret is in an answer.
-    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
@@ -143,5 +142,5 @@ pub(super) async fn show(State(api): State<Api>, TokenId(name): TokenId) -> Resu
 
 pub(super) async fn remove(State(api): State<Api>, TokenId(name): TokenId) -> Result<Response, Problem> {
     api.node.remove_token(name).await?;
-    Ok(axum::http::StatusCode::NO_CONTENT.into_response())
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

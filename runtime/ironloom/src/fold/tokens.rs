@@ -18,9 +18,9 @@ impl Tokens {
     /// Takes one in, in the place of an earlier one of its name.
     pub(crate) fn insert(&mut self, token: TokenRecord) {
         self.remove(&token.name);
-        let TokenRecord { name, role, hash, expires, .. } = token.clone();
-        let holder = Holder { name, role, tenant: TenantId::MAIN, expires };
-        self.holders.entry(hash.bucket()).or_default().push((hash, Arc::new(holder)));
+        let TokenRecord { name, role, hash, expires, .. } = &token;
+        let holder = Holder { name: name.clone(), role: *role, tenant: TenantId::MAIN, expires: *expires };
+        self.holders.entry(hash.bucket()).or_default().push((*hash, Arc::new(holder)));
         self.by_name.insert(token.name.clone(), token);
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Node, problems};
+use super::{Node, pages, problems};
 use crate::access::{Holder, Role, Token, TokenHash, TokenName};
 use crate::api::facade::{Answer, NewToken, Page, PageQuery, Place, Problem, TokenInfo, TokenRequest};
 use crate::api::host::{AdminToken, StartError};
@@ -103,15 +103,7 @@ impl Node {
     pub(super) fn list_tokens(&self, page: &PageQuery) -> Page<TokenInfo> {
         let now = host_time();
         let tokens = self.shared.tokens.read();
-        let is_behind = |token: &&TokenRecord| {
-            page.after.as_ref().is_none_or(|after| token.name.as_str() > after.as_str())
-        };
-        let mut items: Vec<_> =
-            tokens.all().filter(is_behind).take(page.limit + 1).map(|token| info(token, now)).collect();
-        let more = items.len() > page.limit;
-        items.truncate(page.limit);
-        let next = items.last().filter(|_| more).map(|last| last.name.to_string());
-        Page { items, next }
+        pages::by_name(page, tokens.all(), |token| token.name.to_string(), |token| info(token, now))
     }
 
     pub(super) fn show_token(&self, name: &TokenName) -> Answer<TokenInfo> {

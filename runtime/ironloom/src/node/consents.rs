@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::pages::Filling;
 use super::trust::Named;
-use super::{Node, problems};
+use super::{Node, pages, problems};
 use crate::api::facade::{
     Answer, Consent, Page, PageQuery, PendingConsent, Place, Problem, Revised, RevisionRequest, Rights,
 };
@@ -171,13 +170,7 @@ impl Node {
     /// The upgrades that wait.
     pub(super) fn waiting_consents(&self, page: &PageQuery) -> Page<PendingConsent> {
         let waiting = self.shared.consents.read();
-        let behind = waiting
-            .values()
-            .filter(|asked| page.after.as_ref().is_none_or(|after| asked.id.as_str() > after.as_str()));
-        let mut filling = Filling::new(page.limit);
-        let more = filling.extend(behind.map(shown));
-        let next = filling.items.last().filter(|_| more).map(|last| last.installation.to_string());
-        Page { items: filling.items, next }
+        pages::by_name(page, waiting.values(), |asked| asked.id.to_string(), shown)
     }
 
     pub(super) fn waiting_consent(&self, id: &InstallationId) -> Answer<PendingConsent> {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::pages::Filling;
-use super::{Node, problems};
+use super::{Node, pages, problems};
 use crate::api::facade::{Answer, PackageInfo, Page, PageQuery, Problem};
 use crate::aside::aside;
 use crate::fold::KnownPackage;
@@ -170,13 +169,7 @@ impl Node {
     /// The packages, by digest.
     pub(super) fn list_packages(&self, page: &PageQuery) -> Answer<Page<PackageInfo>> {
         let packages: Vec<_> = self.shared.packages.read().values().cloned().collect();
-        let behind = packages
-            .iter()
-            .filter(|known| page.after.as_ref().is_none_or(|after| known.record.digest.to_string() > *after));
-        let mut filling = Filling::new(page.limit);
-        let more = filling.extend(behind.map(|known| info(known)));
-        let next = filling.items.last().filter(|_| more).map(|last| last.digest.to_string());
-        Ok(Page { items: filling.items, next })
+        Ok(pages::by_name(page, &packages, |known| known.record.digest.to_string(), |known| info(known)))
     }
 
     /// Removes a package that no installation uses.

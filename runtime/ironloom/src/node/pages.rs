@@ -5,7 +5,7 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::api::facade::MAX_PAGE_BYTES;
+use crate::api::facade::{MAX_PAGE_BYTES, Page, PageQuery};
 
 /// A page that fills.
 pub(super) struct Filling<T> {
@@ -35,6 +35,28 @@ impl<T: Serialize> Filling<T> {
     pub(super) fn extend(&mut self, items: impl IntoIterator<Item = T>) -> bool {
         items.into_iter().any(|item| !self.push(item))
     }
+}
+
+/// A page of a list that is in memory, in the order of its names. The place of the next one is the name of the last shown.
+pub(super) fn by_name<P, T: Serialize>(
+    query: &PageQuery,
+    all: impl IntoIterator<Item = P>,
+    name: impl Fn(&P) -> String,
+    show: impl Fn(P) -> T,
+) -> Page<T> {
+    let mut page = Filling::new(query.limit);
+    let mut last = None;
+    for place in all {
+        let name = name(&place);
+        if query.after.as_ref().is_some_and(|after| name <= *after) {
+            continue;
+        }
+        if !page.push(show(place)) {
+            return Page { items: page.items, next: last };
+        }
+        last = Some(name);
+    }
+    Page { items: page.items, next: None }
 }
 
 /// The last of many items, as many as a page has room for.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::pages::{Filling, Newest, fill};
+use super::pages::{Filling, Newest, by_name, fill};
 use super::{Node, problems};
 use crate::api::facade::{
     Answer, Invocation, LogPage, NumberedQuery, Order, OutputsQuery, Page, PageQuery, PointItem, Problem,
@@ -320,11 +320,7 @@ pub(super) fn list_timers(lane: &Lane, page: &PageQuery) -> Page<Timer> {
         |name: &str, due, asked| Timer { name: name.to_owned(), due, asked, repeats: asked.is_none() };
     let repeating = book.meta().cron_due.iter().map(|(name, due)| timer(name.as_str(), *due, None));
     let one_shots = book.timers().iter().map(|(name, set)| timer(name, set.due, Some(set.asked)));
-    let behind = |timer: &Timer| page.after.as_ref().is_none_or(|after| timer.name > *after);
-    let mut timers: Vec<Timer> = repeating.chain(one_shots).filter(behind).collect();
+    let mut timers: Vec<Timer> = repeating.chain(one_shots).collect();
     timers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    let mut filling = Filling::new(page.limit);
-    let more = filling.extend(timers);
-    let next = filling.items.last().filter(|_| more).map(|last| last.name.clone());
-    Page { items: filling.items, next }
+    by_name(page, timers, |timer| timer.name.clone(), |timer| timer)
 }

@@ -82,12 +82,8 @@ impl Session {
     /// The manifest that has a tag; `None` where none has.
     pub(super) fn manifest(&self, tag: &str) -> Result<Option<Manifest>, String> {
         let headers = [("accept", IMAGE_TYPE)];
-        let mut answer = self.send("GET", &self.of(&format!("manifests/{tag}")), &headers, &[])?;
-        match answer.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(None),
-            _ => return Err(refusal(&mut answer)),
-        }
+        let answer = self.send("GET", &self.of(&format!("manifests/{tag}")), &headers, &[])?;
+        let Some(mut answer) = found(answer)? else { return Ok(None) };
         let bytes = web::body(&mut answer, MAX_MANIFEST)?;
         let read = serde_json::from_slice(&bytes);
         read.map(Some).map_err(|error| format!("the tag {tag} is no image manifest: {error}"))
@@ -107,11 +103,7 @@ impl Session {
             // Whoever keeps the registry's blobs gets nothing that is for the registry.
             answer = self.agent.get(&to).call().map_err(|error| web::problem(&error))?;
         }
-        match answer.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(None),
-            _ => return Err(refusal(&mut answer)),
-        }
+        let Some(mut answer) = found(answer)? else { return Ok(None) };
         let bytes = web::body(&mut answer, most)?;
         let found = Digest::of(&bytes);
         if found != digest {
@@ -266,6 +258,15 @@ impl Session {
         let token: Token = serde_json::from_slice(&bytes).map_err(|_| "the token isn't one".to_owned())?;
         let token = token.token.or(token.access_token).ok_or_else(|| "the token isn't one".to_owned())?;
         Ok(format!("Bearer {token}"))
+    }
+}
+
+/// An answer that has what was asked for; `None` where there is nothing.
+fn found(mut answer: Response<Body>) -> Result<Option<Response<Body>>, String> {
+    match answer.status() {
+        StatusCode::OK => Ok(Some(answer)),
+        StatusCode::NOT_FOUND => Ok(None),
+        _ => Err(refusal(&mut answer)),
     }
 }
 
