@@ -40,3 +40,10 @@ pub const STEPS_OF_A_PURGE: [&str; 1] = ["purge-step"];
 /// Between the commit of a set-point and its sending, and on the way of the answer to the log.
 pub const STEPS_OF_A_SET_POINT: [&str; 4] =
     ["set-point-before-send", "set-point-answered", "set-point-before-record", "set-point-recorded"];
+
+/// Between the begin of a copy of a generation and its record.
+pub const STEPS_OF_A_COPY: [&str; 4] = ["copy-begun", "copy-step", "copy-rest-durable", "copy-recorded"];
+
+/// Behind the record of a version that comes, goes back or stays, and before the one of a rollback.
+pub const STEPS_OF_A_VERSION: [&str; 4] =
+    ["upgrade-recorded", "rollback-loaded", "rollback-recorded", "commit-recorded"];

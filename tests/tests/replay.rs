@@ -357,7 +357,8 @@ fn what_ran_under_earlier_revisions_runs_again_as_it_did_then() -> Result<()> {
         wait_for_installation(client, "sums", "its code", |one| one["state"] == "running")?;
         assert_eq!(replay(&server, "sums", &json!({}))?, answer, "{engine}");
 
-        // Somebody removes it all the same, and sends it again.
+        // Somebody removes it all the same, once nobody goes back to it, and sends it again.
+        client.post("/v1/installations/sums/commit", &json!({}))?.json()?;
         client.delete(&format!("/v1/packages/{old}"))?.json()?;
         let problem = client.post("/v1/installations/sums/replay", &json!({}))?.problem(422)?;
         let detail = format!("revision 1 had the package {old}, which is no longer here: send it again");

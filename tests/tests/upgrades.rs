@@ -111,7 +111,9 @@ fn what_waits_runs_with_the_old_code_and_what_comes_with_the_new() -> Result<()>
     let keys: Vec<_> = state.iter().filter_map(|entry| entry["key"].as_str()).collect();
     assert_eq!(keys, ["1", "answer/raise"], "the old code's state is there, and the new code's");
 
-    // Nothing needs the old code any more, also at starts.
+    // Nothing needs the old code any more, also at starts, once nobody goes back to it.
+    assert_eq!(client.delete(&format!("/v1/packages/{old}"))?.problem(409)?["kind"], "in-use");
+    post(client, "sums", "commit")?;
     client.delete(&format!("/v1/packages/{old}"))?.json()?;
     let setup = server.setup().clone();
     server.kill()?;

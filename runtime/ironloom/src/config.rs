@@ -2,8 +2,10 @@
 
 mod catalogs;
 mod changes;
+mod copies;
 mod history;
 pub(crate) mod keys;
+mod off;
 mod policy;
 mod source;
 #[cfg(test)]
@@ -19,7 +21,9 @@ use jiff::tz::TimeZone;
 pub(crate) use ironloom_apps::quantity::{Bytes, Span};
 
 pub(crate) use self::changes::{Change, changes};
+pub(crate) use self::copies::Copies;
 pub(crate) use self::history::History;
+use self::off::{unless_off, within};
 pub(crate) use self::policy::{NotAllowed, Policy};
 pub(crate) use self::source::{MAX_FILE, Source, SourceError};
 use crate::catalogs::web::Access;
@@ -45,6 +49,7 @@ pub(crate) struct Config {
     pub log: Log,
     pub journal: Journal,
     pub history: History,
+    pub copies: Copies,
     /// `[ingest] max_future`, in nanoseconds.
     pub max_future: Span,
     /// `[ingest] max_lag`, in nanoseconds.
@@ -210,6 +215,7 @@ impl Config {
         let store = store(store_section, log.map_or(Bytes(MIN_SEGMENT), |log| log.segment));
         let journal = journal(root.table("journal"));
         let history = history::read(root);
+        let copies = copies::read(root.table("copies"));
         let ingest = ingest(root.table("ingest"));
         let batch = batch(root.table("batch"));
         let sandbox = sandbox(root.table("sandbox"));
@@ -228,6 +234,7 @@ impl Config {
             log: log?,
             journal: journal?,
             history: history?,
+            copies: copies?,
             max_future,
             max_lag,
             batch: batch?,
@@ -390,27 +397,6 @@ fn journal(mut section: Section<'_, '_>) -> Option<Journal> {
         field.parsed(|text| unless_off(text, |bytes: Bytes| within(bytes, Bytes(MIN_JOURNAL), None)))
     });
     Some(Journal { max_age: max_age?, max_bytes: max_bytes? })
-}
-
-/// A quantity, or `None` for "off".
-fn unless_off<T: FromStr<Err = String>>(
-    text: &str,
-    check: impl FnOnce(T) -> Result<T, String>,
-) -> Result<Option<T>, String> {
-    if text == "off" {
-        return Ok(None);
-    }
-    check(text.parse()?).map(Some)
-}
-
-/// Checks a limit that may be off.
-fn within<T: PartialOrd + std::fmt::Display>(value: T, least: T, most: Option<T>) -> Result<T, String> {
-    let is_within = value >= least && most.as_ref().is_none_or(|most| value <= *most);
-    match most {
-        _ if is_within => Ok(value),
-        Some(most) => Err(format!("must be \"off\" or {least} to {most}")),
-        None => Err(format!("must be \"off\" or at least {least}")),
-    }
 }
 
 /// The latest `at`, and the lag from which sources are slowed.

@@ -126,6 +126,14 @@ pub(crate) trait Facade: Platform {
     /// which. What it makes of readings that it has dealt with before is not published again.
     fn reset(&self, id: InstallationId, from: StartFrom, dry_run: bool) -> Later<'_, Reset>;
 
+    /// The copies of its state.
+    fn copies(&self, id: InstallationId) -> Answer<Copies>;
+    /// Ends the time in which its upgrade may be rolled back; 409 where there is none.
+    fn commit(&self, id: InstallationId) -> Later<'_, Installation>;
+    /// Goes back to the version and the state of before an upgrade, or with `dry_run` only says what that would be; 409
+    /// where there is none. Readings since then are taken again, with effects held back, unless the cursor is kept.
+    fn roll_back(&self, id: InstallationId, keep_cursor: bool, dry_run: bool) -> Later<'_, RolledBack>;
+
     /// Lists the readings of the installation's outputs, by sequence.
     fn outputs(&self, id: InstallationId, query: OutputsQuery) -> Later<'_, Page<ReadingItem>>;
     /// Waits a moment for the end of an invocation under way, and gives what then reads a page of its state, in

@@ -199,6 +199,35 @@ pub(super) async fn reset(
     answers::done(&api, &api.node.reset(id, from, dry_run).await?).await
 }
 
+/// The copies of its state.
+pub(super) async fn copies(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {
+    answers::done(&api, &api.node.copies(id)?).await
+}
+
+/// Has an upgrade stay.
+pub(super) async fn commit(
+    State(api): State<Api>,
+    Id(id): Id,
+    headers: HeaderMap,
+    Optional(Nothing {}): Optional<Nothing>,
+) -> Result<Response, Problem> {
+    check_match(&api, &headers, &id)?;
+    answers::done(&api, &api.node.commit(id).await?).await
+}
+
+/// Goes back to before an upgrade, or says what that would be.
+pub(super) async fn rollback(
+    State(api): State<Api>,
+    Id(id): Id,
+    headers: HeaderMap,
+    mut params: Params,
+    Optional(Nothing {}): Optional<Nothing>,
+) -> Result<Response, Problem> {
+    check_match(&api, &headers, &id)?;
+    let (keep_cursor, dry_run) = (params.flag("keep-cursor")?, params.flag("dry-run")?);
+    answers::done(&api, &api.node.roll_back(id, keep_cursor, dry_run).await?).await
+}
+
 /// Runs its recorded invocations again, and compares.
 pub(super) async fn replay(
     State(api): State<Api>,

@@ -4,6 +4,7 @@ mod alarms;
 mod catalogs;
 mod connectors;
 mod consent;
+mod copies;
 mod intents;
 mod kept;
 mod points;
@@ -27,6 +28,7 @@ pub(crate) use self::catalogs::{
 };
 pub(crate) use self::connectors::*;
 pub(crate) use self::consent::*;
+pub(crate) use self::copies::*;
 pub(crate) use self::intents::*;
 pub(crate) use self::kept::*;
 pub(crate) use self::points::*;
@@ -379,7 +381,13 @@ pub(crate) struct Installation {
     pub generation: Generation,
     /// The sequence through which it has taken readings.
     pub cursor: Sequence,
-    /// After a reset: the sequence through which it has published already, and now holds back what it derives.
+    /// Set after an upgrade, for as long as it may be rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
+    /// Set after a rollback, until it has another revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub went_back: Option<WentBack>,
+    /// After a reset or a rollback: the sequence through which it has published already, and now holds back what it derives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holds_back_through: Option<Sequence>,
     pub lag: Lag,

@@ -52,6 +52,9 @@ pub(crate) struct RevisionRequest {
     /// package that asks for more, what isn't named here needs it; without it the change waits for consent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<Digest>,
+    /// False: no copy of its state is made before another version comes, so that nobody can roll back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy: Option<bool>,
 }
 
 /// Changes of grants.

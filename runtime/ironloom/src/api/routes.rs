@@ -7,13 +7,13 @@ use axum::routing::{delete, get, patch, post, put};
 use super::capsule::Capsule;
 use super::facade::{
     Alarm, AllInstalled, CatalogInfo, CatalogRequest, CatalogSeen, CatalogTrust, ClockStatus,
-    ConnectorDeadLetter, ConnectorStatus, ConnectorTable, ConsentGiven, DeadLetter, DrivenPoint,
+    ConnectorDeadLetter, ConnectorStatus, ConnectorTable, ConsentGiven, Copies, DeadLetter, DrivenPoint,
     FetchRequest, Halt, HaltRequest, Health, Identity, InstallRequest, Installation, Installed, Invocation,
     KeptState, LogLevel, NeverUsed, NewToken, NoteRequest, Offer, PackageInfo, PendingConsent, PointDetail,
     PointItem, PointRequest, Readiness, ReadingItem, RefreshRequest, Rehearsal, RehearsalRequest, Reloaded,
     RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset, Resumed, RetiredPoints, Revised,
-    RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status, TimeSet, Timer, TokenInfo, TokenRequest,
-    Usage,
+    RevisionRequest, RolledBack, SetLogLevel, SetTime, ShelveRequest, Status, TimeSet, Timer, TokenInfo,
+    TokenRequest, Usage,
 };
 use super::installations::Resume;
 use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Parameter, Success};
@@ -305,6 +305,41 @@ pub(super) const OPERATIONS: &[Operation] = &[
         }],
         gives: Some(shapes::one::<Reset>),
         handler: || post(installations::reset),
+        ..POST
+    },
+    Operation {
+        path: "/v1/installations/{id}/copies",
+        id: "listCopies",
+        summary: "Copies of its state, the oldest first, with the quota. One is made before another version comes, and now \
+                  and then",
+        gives: Some(shapes::one::<Copies>),
+        handler: || get(installations::copies),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/commit",
+        id: "commitUpgrade",
+        needs: Action::ManageApps,
+        summary: "Has its upgrade stay: it can't be rolled back any more. 409 where there is none that could",
+        gives: Some(shapes::one::<Installation>),
+        handler: || post(installations::commit),
+        ..POST
+    },
+    Operation {
+        path: "/v1/installations/{id}/rollback",
+        id: "rollback",
+        needs: Action::ManageApps,
+        summary: "Goes back to the version and the state of before its upgrade, and takes the readings since again; what it \
+                  makes of them is not published again. With keep-cursor=true it goes on without them. 409 where there is \
+                  no upgrade to roll back, or the journal doesn't reach back",
+        query: &["keep-cursor", "dry-run"],
+        answers: &[Success {
+            status: 200,
+            when: "It is rolled back; with dry-run=true: as it is, with the readings that it would take again",
+            types: &[JSON_TYPE],
+        }],
+        gives: Some(shapes::one::<RolledBack>),
+        handler: || post(installations::rollback),
         ..POST
     },
     Operation {

@@ -206,6 +206,15 @@ impl Facade for Fake {
         Err(Problem::not_found(format!("{id} {number}")))
     }
 
+    fn copies(&self, id: InstallationId) -> Answer<Copies> {
+        Err(Problem::not_found(id.to_string()))
+    }
+    fn commit(&self, id: InstallationId) -> Later<'_, Installation> {
+        later(Err(Problem::conflict("no-trial", id.to_string())))
+    }
+    fn roll_back(&self, id: InstallationId, keep_cursor: bool, dry_run: bool) -> Later<'_, RolledBack> {
+        later(Err(Problem::conflict("no-trial", format!("{id} {keep_cursor} {dry_run}"))))
+    }
     fn replay(&self, id: InstallationId, request: ReplayRequest) -> Later<'_, Replay> {
         later(Err(Problem::refused("replay", format!("{id} {request:?}"))))
     }

@@ -9,10 +9,12 @@ mod capsule;
 mod catalog;
 mod client;
 mod clock;
+mod commit;
 mod completions;
 mod connectors;
 mod consent;
 mod consents;
+mod copies;
 mod dead_letters;
 mod described;
 mod dev;
@@ -48,6 +50,7 @@ mod replay;
 mod reset;
 mod restore;
 mod resume;
+mod rollback;
 mod serve;
 mod set;
 mod show;
@@ -184,6 +187,12 @@ enum Command {
     Upgrade(upgrade::Upgrade),
     /// Try a change of an installation over the recorded journal, beside what runs
     Rehearse(rehearse::Rehearse),
+    /// Go back to the version and the state of before an upgrade
+    Rollback(rollback::Rollback),
+    /// Have an upgrade stay
+    Commit(commit::Commit),
+    /// List the copies of an installation's state
+    Copies(copies::Copies),
     /// Start an installation over, from a place of the journal on
     Reset(reset::Reset),
     /// Pause an installation
@@ -303,6 +312,9 @@ impl Command {
             Self::Upgrade(command) => command.run(global),
             Self::Rehearse(command) => command.run(global),
             Self::Reset(command) => command.run(global),
+            Self::Rollback(command) => command.run(global),
+            Self::Commit(command) => command.run(global),
+            Self::Copies(command) => command.run(global),
             Self::Pause(command) => command.run(global),
             Self::Resume(command) => command.run(global),
             Self::Logs(command) => command.run(global),

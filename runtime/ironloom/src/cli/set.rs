@@ -63,6 +63,9 @@ pub(super) struct Change {
     /// Only show what would change
     #[arg(long)]
     dry_run: bool,
+    /// Upgrade without a copy of the state, though nobody can roll back then
+    #[arg(long)]
+    no_copy: bool,
 }
 
 /// The package that an installation is to have: a file, a digest, or none where the file of --with names it.
@@ -121,6 +124,7 @@ impl Change {
             == RevisionRequest {
                 revision: request.revision,
                 at_cursor: request.at_cursor,
+                copy: request.copy,
                 ..Default::default()
             };
         if is_empty {
@@ -268,6 +272,7 @@ impl Change {
             revision: made_from,
             at_cursor: self.at_cursor,
             consent: None,
+            copy: self.no_copy.then_some(false),
         };
         for name in &self.unbind {
             request.bindings.insert(slot("--unbind", name)?, None);

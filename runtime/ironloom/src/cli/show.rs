@@ -9,7 +9,7 @@ use super::failure::Outcome;
 use super::{Global, grants, install, output, status};
 use crate::api::facade::{
     Installation, InstallationState, Lag, LastError, NeverUsed, PartialLimits, PendingRevision, RefusedRight,
-    TimerError,
+    TimerError, Trial, WentBack,
 };
 use ironloom_apps::grants::{Mode, OutputGrant};
 use ironloom_types::ids::InstallationId;
@@ -82,11 +82,12 @@ pub(super) fn text(item: &Installation) -> String {
     let lag = &item.lag;
     let readings = if lag.readings == 1 { "reading" } else { "readings" };
     line("cursor", format!("{}, {} {readings} and {:.1} s behind", item.cursor, behind(lag), lag.seconds));
+    upgraded(item, &mut line);
     if let Some(through) = item.holds_back_through {
         line(
             "",
             format!(
-                "what it derives through sequence {through} was published before it was reset, and isn't again"
+                "what it derives through sequence {through} was published before it was reset or rolled back, and isn't again"
             ),
         );
     }
@@ -140,6 +141,25 @@ fn not_given(refused: &RefusedRight) -> String {
 /// An upgrade that waits.
 fn waiting(version: &str, id: &InstallationId) -> String {
     format!("to version {version} waits for consent: `ironloom consents show {id}`")
+}
+
+/// An upgrade that may be rolled back, or was.
+fn upgraded(item: &Installation, line: &mut impl FnMut(&str, String)) {
+    if let Some(Trial { version, until, cursor, .. }) = &item.trial {
+        let id = &item.id;
+        line(
+            "upgraded",
+            format!("from version {version}, of before sequence {}; it stays from {until} on", cursor.next()),
+        );
+        line(
+            "",
+            format!("until then `ironloom rollback {id}` goes back, and `ironloom commit {id}` has it stay"),
+        );
+    }
+    if let Some(WentBack { at, from, reason }) = &item.went_back {
+        let reason = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+        line("rolled back", format!("from version {from} at {at}{reason}"));
+    }
 }
 
 /// The part of the machine that it takes, once it has run.

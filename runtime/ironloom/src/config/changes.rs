@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use super::policy::most_of;
-use super::{Batch, Config, History, Journal, Log, PointUnit, Policy, Sandbox, Server, Site, Store};
+use super::{Batch, Config, Copies, History, Journal, Log, PointUnit, Policy, Sandbox, Server, Site, Store};
 use crate::catalogs::web::Access;
 use crate::connectors::ConnectorConfig;
 use ironloom_apps::allowance::{LimitKind, PartialLimits};
@@ -64,6 +64,7 @@ pub(crate) fn changes(from: &Config, to: &Config) -> Vec<Change> {
         log,
         journal,
         history,
+        copies,
         max_future,
         max_lag,
         batch,
@@ -81,6 +82,7 @@ pub(crate) fn changes(from: &Config, to: &Config) -> Vec<Change> {
     of_log(&mut found, [log, &to.log]);
     of_journal(&mut found, [journal, &to.journal]);
     of_history(&mut found, [history, &to.history]);
+    of_copies(&mut found, [copies, &to.copies]);
     found.key("ingest.max_future", [max_future, &to.max_future], Live::Yes, text);
     found.key("ingest.max_lag", [max_lag, &to.max_lag], Live::Yes, text_or_off);
     of_batch(&mut found, [batch, &to.batch]);
@@ -141,6 +143,14 @@ fn of_history(found: &mut Compared, [from, to]: [&History; 2]) {
     found.key("invocations.max_age", [invocations, &to.invocations], Live::Yes, text);
     found.key("alarms.max_age", [alarms, &to.alarms], Live::Yes, text);
     found.key("dead_letters.max_age", [dead_letters, &to.dead_letters], Live::Yes, text);
+}
+
+fn of_copies(found: &mut Compared, [from, to]: [&Copies; 2]) {
+    let Copies { every, number, bytes, commit_after } = from;
+    found.key("copies.every", [every, &to.every], Live::Yes, text_or_off);
+    found.key("copies.number", [number, &to.number], Live::Yes, text);
+    found.key("copies.bytes", [bytes, &to.bytes], Live::Yes, text);
+    found.key("copies.commit_after", [commit_after, &to.commit_after], Live::Yes, text);
 }
 
 fn of_batch(found: &mut Compared, [from, to]: [&Batch; 2]) {
@@ -246,7 +256,8 @@ mod tests {
         let others = "[server]\nlisten = \"127.0.0.1:1\"\nhosts = [\"a\"]\ntokens = \"required\"\nlog = \"debug\"\n[store]\nengine = \"sled\"\n\
             reserve = \"1 GiB\"\ncache = \"1 GiB\"\ndirty = \"1 GiB\"\n[log]\ncheckpoint = \"128 MiB\"\nmax = \"2 GiB\"\n\
             segment = \"128 MiB\"\nfold_at_stop = \"1 min\"\n[journal]\nmax_age = \"90 d\"\nmax_bytes = \"1 GiB\"\n[invocations]\nmax_age = \"30 d\"\n\
-            [alarms]\nmax_age = \"400 d\"\n[dead_letters]\nmax_age = \"off\"\n[ingest]\nmax_future = \"1 h\"\nmax_lag = \"1 s\"\n[batch]\nmax_readings = 1\n\
+            [alarms]\nmax_age = \"400 d\"\n[dead_letters]\nmax_age = \"off\"\n\
+            [copies]\nevery = \"off\"\nnumber = 5\nbytes = \"1 GiB\"\ncommit_after = \"1 h\"\n[ingest]\nmax_future = \"1 h\"\nmax_lag = \"1 s\"\n[batch]\nmax_readings = 1\n\
             max_bytes = \"1 MiB\"\n[sandbox]\ncode = \"1 GiB\"\nallocator = \"on-demand\"\n[limits]\nmemory = \"1 MiB\"\ncpu = \"1 ms\"\n\
             state = \"1 MiB\"\nshare = \"1 ms\"\npoints = 1\n[site]\ntimezone = \"Europe/Berlin\"\nclock = \"feed\"\n[policy]\nunsigned = true\n\
             publishers = [\"ed25519:_FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU\"]\n\

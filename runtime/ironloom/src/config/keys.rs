@@ -124,6 +124,31 @@ const KEYS: &[Key] = &[
         "Dead letters whose readings were recorded longer ago than this are deleted; likewise. \"off\" leaves them to \
         whoever\nrequeues or deletes them.",
     ),
+    key(
+        "copies",
+        "every",
+        "\"24 h\"",
+        "How often the state of each installation is copied besides, where something has changed; or \"off\". At least 1 min.",
+    ),
+    key(
+        "copies",
+        "number",
+        "3",
+        "Copies of each installation, 0 to 100: of more, the oldest goes. With 0 none is made, and no upgrade can be rolled\nback.",
+    ),
+    key(
+        "copies",
+        "bytes",
+        "\"4 GiB\"",
+        "State that the copies of all installations may have together: of more, the oldest goes. The one of before an upgrade\nthat \
+        nobody has committed stays; an upgrade for which there is no room is refused.",
+    ),
+    key(
+        "copies",
+        "commit_after",
+        "\"24 h\"",
+        "How long an upgrade may be rolled back, unless somebody commits it before. At least 1 s.",
+    ),
     key("ingest", "max_future", "\"5 min\"", "How far ahead of the clock a reading's `at` may be."),
     key(
         "ingest",
@@ -267,6 +292,10 @@ const SECTIONS: &[(&str, &str)] = &[
     (
         "dead_letters",
         "Readings that were set aside: the newest 10,000 of each installation, 64 MiB at most, likewise.",
+    ),
+    (
+        "copies",
+        "Copies of installations' state: before another version comes, and now and then. `ironloom rollback` goes back to one.",
     ),
     ("ingest", "What comes in."),
     ("batch", "The readings that an app gets at once. The rest waits for the next invocation."),

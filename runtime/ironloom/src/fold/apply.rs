@@ -3,6 +3,7 @@
 mod catalogs;
 mod connectors;
 mod consents;
+mod copies;
 mod expired;
 mod intents;
 mod lives;
@@ -271,7 +272,7 @@ impl Applier {
         meta: &LaneMeta,
     ) -> (Key, Option<Bytes>) {
         let (installation, meta) = (installation.clone(), meta.clone());
-        let value = StoredLane { installation, meta, removed: None, ended: None };
+        let value = StoredLane { installation, meta, removed: None, ended: None, copy: None };
         (Scope::MAIN.key(Item::Lane(generation)), Some(encode(&value)))
     }
 
@@ -308,12 +309,7 @@ impl Applier {
             }
             AdminRecord::UnitsGiven(units) => self.set_units(&units),
             AdminRecord::DeadLetterDeleted { generation, number, kept, bytes } => {
-                let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
-                self.shared.overlay.apply([(key, None)]);
-                let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
-                lane.set_dead_letters(kept, bytes);
-                let value = self.lane_value(&lane.id, generation, lane.book().meta());
-                self.shared.overlay.apply([value]);
+                self.delete_letter(generation, number, (kept, bytes));
             }
             AdminRecord::TimeSet { to, due } => self.set_time(to, &due),
             AdminRecord::Purged { id, generations, points } => self.purge_kept(&id, &generations, points),
@@ -340,7 +336,20 @@ impl Applier {
             AdminRecord::Token(change) => self.change_token(change),
             AdminRecord::ConsentAsked(asked) => self.ask_consent(*asked),
             AdminRecord::ConsentRefused { id } => self.end_consent(&id),
+            AdminRecord::CopyBegun(begun) => self.begin_copy(begun),
+            AdminRecord::Copied(_) | AdminRecord::Committed(_) | AdminRecord::RolledBack(_) => {
+                self.copies(record)
+            }
         }
+    }
+
+    fn delete_letter(&self, generation: Generation, number: u64, (kept, bytes): (u64, u64)) {
+        let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
+        self.shared.overlay.apply([(key, None)]);
+        let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
+        lane.set_dead_letters(kept, bytes);
+        let value = self.lane_value(&lane.id, generation, lane.book().meta());
+        self.shared.overlay.apply([value]);
     }
 
     /// A lane goes on behind readings that it will never see.

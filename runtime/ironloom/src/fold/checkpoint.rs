@@ -14,6 +14,7 @@ use super::durable::Durable;
 use super::invocations::InvocationsError;
 use super::journal::{JournalError, chunk_of};
 use super::overlay::Changes;
+use super::run::copy_rests;
 use super::stored::encode;
 use super::stretches::Frozen;
 use super::{FoldPosition, Shared};
@@ -23,7 +24,7 @@ use ironloom_storage::journal::{Block, BlockBuilder, BlockError, Entry, FileErro
 use ironloom_storage::log::{LogError, LogReader};
 use ironloom_storage::store::{AT_ONCE, Applied, Change, Item, Key, Scope, StoreError, Stretch};
 use ironloom_types::changes::StateChanges;
-use ironloom_types::ids::{Digest, Epoch, Ordinal, Sequence, StreamId, TenantId};
+use ironloom_types::ids::{Digest, Epoch, Generation, Ordinal, Sequence, StreamId, TenantId};
 
 /// Keys of one `apply`.
 const KEYS: usize = 8_000;
@@ -112,10 +113,10 @@ pub(crate) fn write(
 ) -> Result<(), CheckpointError> {
     let started = Instant::now();
     let Frozen { through, mut fold, lanes, purged, is_paid, .. } = frozen;
-    let blocks = write_blocks(shared, log, &fold)?;
+    let blocks = write_blocks(shared, log, &fold, epoch)?;
     failpoint("checkpoint-blocks-synced");
     let changed = shared.overlay.through(through);
-    let batch = Batch::new(shared, epoch, is_paid);
+    let batch = Batch::new(shared, epoch, is_paid, true);
     fold.packages_gone = write_all_keys(shared, batch, &fold, &blocks, &lanes, (&changed, through))?;
     // What was left out is in a record that was applied by now.
     fold.witness = fold.position.max(shared.applied());
@@ -202,7 +203,10 @@ fn write_all_keys(
     // What is nobody's own goes before, so that nobody pays for it.
     batch.flush()?;
     for lane in lanes {
-        write_state(&mut batch, lane, through)?;
+        // A copy that is being made of it follows.
+        let follower = shared.copies.follower_of(lane.generation);
+        let to: Vec<_> = [lane.generation].into_iter().chain(follower).collect();
+        write_state(&mut batch, lane, through, &to)?;
     }
     batch.flush()?;
     // Behind the states: where a start after a checkpoint that was cut off finds no lane for a generation that ends in
@@ -224,6 +228,7 @@ fn write_blocks(
     shared: &Shared,
     log: &LogReader,
     fold: &FoldPosition,
+    epoch: Epoch,
 ) -> Result<Vec<Entry>, CheckpointError> {
     let mut builder: Option<BlockBuilder> = None;
     let mut written = Vec::new();
@@ -237,6 +242,7 @@ fn write_blocks(
     let Some((from, to)) = shared.journal.tail_records(fold.folded_through) else { return Ok(written) };
     for record in log.records(from, to)? {
         in_time(shared)?;
+        copy_rests(shared, epoch)?;
         let chunk = chunk_of(&record?)?;
         let first: Sequence = chunk.first_sequence;
         if builder.is_none() {
@@ -263,7 +269,25 @@ fn write_blocks(
     Ok(written)
 }
 
-fn write_state(batch: &mut Batch<'_>, lane: &Arc<Durable>, through: Stretch) -> Result<(), CheckpointError> {
+/// Writes what no checkpoint has written of a state into another generation. The lane stands still.
+pub(super) fn write_unfolded(
+    shared: &Shared,
+    lane: &Arc<Durable>,
+    to: Generation,
+    epoch: Epoch,
+) -> Result<(), CheckpointError> {
+    let mut batch = Batch::new(shared, epoch, false, false);
+    write_state(&mut batch, lane, Stretch(u64::MAX), &[to])?;
+    batch.flush()
+}
+
+/// Writes the state through this stretch under each of these generations.
+fn write_state(
+    batch: &mut Batch<'_>,
+    lane: &Arc<Durable>,
+    through: Stretch,
+    to: &[Generation],
+) -> Result<(), CheckpointError> {
     let places = lane.state.read().places(through);
     for first in (0..places).step_by(SORTED) {
         // Keys alone: all values at once may be much of what the machine has.
@@ -276,7 +300,7 @@ fn write_state(batch: &mut Batch<'_>, lane: &Arc<Durable>, through: Stretch) -> 
         due.sort();
         // Nobody pays for looking at what was written again: those whose keys wait in the batch are others.
         batch.paid_up_to = thread_cpu();
-        write_keys(batch, lane, through, &due)?;
+        write_keys(batch, lane, through, &due, to)?;
     }
     Ok(())
 }
@@ -287,6 +311,7 @@ fn write_keys(
     lane: &Arc<Durable>,
     through: Stretch,
     due: &StateChanges,
+    to: &[Generation],
 ) -> Result<(), CheckpointError> {
     let mut values = Vec::with_capacity(AT_ONCE);
     for from in (0..due.len()).step_by(AT_ONCE) {
@@ -299,7 +324,9 @@ fn write_keys(
             // What was written again meanwhile is behind the position.
             if let Some(value) = value {
                 batch.pays(lane, PAID_WITH_KEY + key.len() + value.as_ref().map_or(0, Bytes::len));
-                batch.add(Scope::MAIN.key(Item::State(lane.generation, key)), value)?;
+                for generation in to {
+                    batch.add(Scope::MAIN.key(Item::State(*generation, key)), value.clone())?;
+                }
             }
         }
     }
@@ -315,14 +342,16 @@ struct Batch<'a> {
     /// Whose state is among the changes, if they pay for it, and the parts by which they share what it costs.
     payers: Vec<(Arc<Durable>, usize)>,
     is_paid: bool,
+    /// It is a checkpoint's: copies whose lanes stand still don't wait for its end.
+    lets_copies_in: bool,
     /// The thread's CPU time up to which all is paid.
     paid_up_to: Duration,
 }
 
 impl<'a> Batch<'a> {
-    fn new(shared: &'a Shared, epoch: Epoch, is_paid: bool) -> Self {
+    fn new(shared: &'a Shared, epoch: Epoch, is_paid: bool, lets_copies_in: bool) -> Self {
         let (changes, payers) = (Vec::new(), Vec::new());
-        Self { shared, epoch, changes, bytes: 0, payers, is_paid, paid_up_to: thread_cpu() }
+        Self { shared, epoch, changes, bytes: 0, payers, is_paid, lets_copies_in, paid_up_to: thread_cpu() }
     }
 
     /// Notes who pays for the next change.
@@ -351,6 +380,11 @@ impl<'a> Batch<'a> {
         in_time(self.shared)?;
         apply(self.shared, changes, self.epoch)?;
         self.charge();
+        if self.lets_copies_in {
+            // Nothing is gathered now that would be written after what a copy has from its lane.
+            copy_rests(self.shared, self.epoch)?;
+            self.paid_up_to = thread_cpu();
+        }
         Ok(())
     }
 

@@ -206,7 +206,7 @@ impl Shared {
     }
 
     /// The alarms of an installation as the store and its changes have them.
-    pub(super) fn stored_alarms(&self, generation: Generation) -> Result<Vec<AlarmRecord>, String> {
+    pub(crate) fn stored_alarms(&self, generation: Generation) -> Result<Vec<AlarmRecord>, String> {
         let mut alarms = Vec::new();
         self.each_of(KeyKind::Alarm, generation, None, |_, alarm: AlarmRecord| {
             alarms.push(alarm);

@@ -8,6 +8,7 @@ pub(crate) mod alarm_news;
 pub(crate) mod apply;
 pub(crate) mod catch_up;
 pub(crate) mod checkpoint;
+pub(crate) mod copies;
 mod damage;
 mod due;
 pub(crate) mod durable;
@@ -55,6 +56,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use self::alarm_news::NewsCount;
+use self::copies::Copies;
 use self::due::Due;
 use self::durable::{Durable, Durables, Listener};
 use self::interner::Interner;
@@ -142,6 +144,10 @@ pub(crate) struct Shared {
     pub streams: RwLock<Streams>,
     /// Generations of installations that are gone, of which something is still kept.
     pub removed: Mutex<BTreeMap<Generation, Gone>>,
+    /// Copies of generations: those that are kept, and those that are made.
+    pub copies: Copies,
+    /// Requests to the checkpoint thread.
+    wishes: run::Wishes,
     pub metrics: Arc<Metrics>,
     /// Set-points on their way to machines.
     pub outbox: Outbox,
@@ -262,6 +268,8 @@ impl Shared {
             owners: RwLock::default(),
             streams: RwLock::new(Streams::new()),
             removed: Mutex::default(),
+            copies: Copies::default(),
+            wishes: run::Wishes::default(),
             metrics,
             outbox: Outbox::default(),
             horizon: AtomicU64::new(fold.time.0),

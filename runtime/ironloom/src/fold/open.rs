@@ -177,6 +177,7 @@ pub(crate) fn open(
     // Time goes on from the last record, under the host's clock as well.
     shared.clock.resume(replayed.time.unwrap_or(fold.time));
     applier.go_live();
+    shared.abandon_begun();
     let numbers = numbers(&shared, requests, config.request_keys);
     let log = begin(recovered, &*disks.store, &fold)?;
     let position = fold.position.max(replayed.position);
@@ -268,7 +269,9 @@ fn numbers(shared: &Shared, requests: BTreeMap<[u8; 16], Remembered>, most: usiz
     let kept = {
         let removed = shared.removed.lock();
         let kept = removed.iter().filter(|(_, gone)| !gone.removed.purge);
-        kept.map(|(generation, gone)| (*generation, gone.installation.clone())).collect()
+        let kept = kept.map(|(generation, gone)| (*generation, gone.installation.clone()));
+        let copies = shared.copies.all().into_iter();
+        kept.chain(copies.map(|(generation, copy)| (generation, copy.installation))).collect()
     };
     let (mut requests, forgotten) = Recent::restore(requests.into_iter().collect(), most);
     requests.leave_future(shared.clock.last());

@@ -1,5 +1,6 @@
 //! The threads behind the committer: the fold, and the checkpoints.
 
+mod copying;
 mod purging;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+pub(super) use self::copying::{copy_rests, copy_step};
 #[cfg(test)]
 pub(super) use self::purging::OF_GENERATIONS;
 use self::purging::Purging;
@@ -64,7 +66,6 @@ pub(crate) struct Threads {
     shared: Arc<Shared>,
     fold: JoinHandle<()>,
     checkpoints: JoinHandle<Result<(), CheckpointError>>,
-    wishes: Arc<Wishes>,
     to_fold: Sender<ToFold>,
     /// The time of the last checkpoints.
     at_stop: Duration,
@@ -75,7 +76,7 @@ impl Threads {
     /// before.
     pub(crate) fn join(self) -> Result<(), CheckpointError> {
         self.shared.stop(self.at_stop);
-        self.wishes.stop();
+        self.shared.wishes.stop();
         // The fold must be there for the last checkpoint. A panic of either was reported when it happened.
         let made = self.checkpoints.join().unwrap_or(Ok(()));
         let _ = self.to_fold.send(ToFold::End);
@@ -112,9 +113,7 @@ pub(crate) fn start(
     let Parts { shared, applier, log, folded, applied, epoch, thresholds, on_failure } = parts;
     shared.cache.set(thresholds.cache_bytes);
     shared.set_dirty_limit(thresholds.dirty_bytes);
-    let wishes = Arc::new(Wishes::default());
-    let asks = Arc::clone(&wishes);
-    let fold = Fold::new(Arc::clone(&shared), applier, log.clone(), folded, applied, thresholds, asks);
+    let fold = Fold::new(Arc::clone(&shared), applier, log.clone(), folded, applied, thresholds);
     let fold = std::thread::Builder::new().name("fold".into()).spawn(move || fold.run(&inbox))?;
     let to = to_fold.clone();
     let checkpoints = Checkpoints {
@@ -125,16 +124,15 @@ pub(crate) fn start(
         thinned_out: Instant::now(),
         purging: Purging::default(),
     };
-    let wished = Arc::clone(&wishes);
     let checkpoints = std::thread::Builder::new()
         .name("checkpoint".into())
-        .spawn(move || checkpoints.run(&wished).inspect_err(|error| on_failure(error)))?;
-    Ok(Threads { shared, fold, checkpoints, wishes, to_fold: to_fold.clone(), at_stop: thresholds.at_stop })
+        .spawn(move || checkpoints.run().inspect_err(|error| on_failure(error)))?;
+    Ok(Threads { shared, fold, checkpoints, to_fold: to_fold.clone(), at_stop: thresholds.at_stop })
 }
 
 /// The requests to the checkpoint thread.
 #[derive(Default)]
-struct Wishes {
+pub(super) struct Wishes {
     wish: Mutex<Wish>,
     changed: Condvar,
 }
@@ -143,11 +141,18 @@ struct Wishes {
 struct Wish {
     checkpoint: bool,
     stop: bool,
+    /// There is something to do between checkpoints.
+    work: bool,
 }
 
 impl Wishes {
     fn ask(&self) {
         self.wish.lock().checkpoint = true;
+        self.changed.notify_one();
+    }
+
+    pub(super) fn wake(&self) {
+        self.wish.lock().work = true;
         self.changed.notify_one();
     }
 
@@ -164,11 +169,11 @@ impl Wishes {
     /// Takes the wish, and waits for one at most this long.
     fn take(&self, wait: Duration) -> Wish {
         let mut wish = self.wish.lock();
-        if !wish.checkpoint && !wish.stop && !wait.is_zero() {
+        if !wish.checkpoint && !wish.stop && !wish.work && !wait.is_zero() {
             self.changed.wait_for(&mut wish, wait);
         }
         let taken = *wish;
-        wish.checkpoint = false;
+        (wish.checkpoint, wish.work) = (false, false);
         taken
     }
 }
@@ -180,7 +185,6 @@ struct Fold {
     /// The last record that was applied.
     last: Position,
     thresholds: Thresholds,
-    wishes: Arc<Wishes>,
     /// A checkpoint was wished for and hasn't begun.
     asked: bool,
     /// A checkpoint is under way.
@@ -204,7 +208,6 @@ impl Fold {
         folded: Position,
         applied: Position,
         thresholds: Thresholds,
-        wishes: Arc<Wishes>,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -213,7 +216,6 @@ impl Fold {
             log,
             last: applied,
             thresholds,
-            wishes,
             asked: false,
             folding: false,
             frozen_at: folded,
@@ -251,7 +253,7 @@ impl Fold {
         }
         self.asked = false;
         self.folding = true;
-        self.wishes.fulfil();
+        self.shared.wishes.fulfil();
         self.frozen_at = frozen.fold.position;
         self.frozen_when = Instant::now();
         frozen
@@ -300,7 +302,7 @@ impl Fold {
         }
         if !self.asked && !self.folding && self.wanted_checkpoint(unfolded, dirty).is_some() {
             self.asked = true;
-            self.wishes.ask();
+            self.shared.wishes.ask();
         }
         if self.lines.take() {
             self.shared.left_out.tell();
@@ -344,8 +346,8 @@ struct Checkpoints {
 impl Checkpoints {
     /// Makes checkpoints as they are wished for, and between them removes what generations that are gone
     /// have kept, a bounded step at a time: neither a checkpoint nor a stop waits for more than one.
-    fn run(mut self, wishes: &Wishes) -> Result<(), CheckpointError> {
-        match self.work(wishes) {
+    fn run(mut self) -> Result<(), CheckpointError> {
+        match self.work() {
             Err(CheckpointError::OutOfTime) => {
                 tracing::info!(
                     "what the last checkpoint had no time for is read from the log at the next start"
@@ -356,11 +358,13 @@ impl Checkpoints {
         }
     }
 
-    fn work(&mut self, wishes: &Wishes) -> Result<(), CheckpointError> {
+    fn work(&mut self) -> Result<(), CheckpointError> {
+        let mut copies = true;
         loop {
-            let is_idle = self.purging.first().is_none() && !self.removed_is_due();
-            let wish = wishes.take(if is_idle { THIN_OUT } else { Duration::ZERO });
+            let is_idle = !copies && self.purging.first().is_none() && !self.removed_is_due();
+            let wish = self.shared.wishes.take(if is_idle { THIN_OUT } else { Duration::ZERO });
             if wish.stop {
+                self.shared.end_copies();
                 return self.fold_the_rest();
             }
             let all = self.removed_is_due().then_some(Extent::All);
@@ -374,6 +378,7 @@ impl Checkpoints {
                 self.thinned_out = Instant::now();
             }
             self.purge_step()?;
+            copies = copy_step(&self.shared, self.epoch)?;
         }
     }
 

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
+use crate::records::copy::CopyFacts;
 use crate::records::installation::Installation;
 use crate::records::lane::LaneMeta;
 use ironloom_storage::store::{Item, Key, KeyKind, Page, Scope, StoreError};
@@ -89,6 +90,8 @@ pub(crate) struct StoredLane {
     pub removed: Option<Removed>,
     /// The installation as it was then, for as long as another may adopt the generation.
     pub ended: Option<Installation>,
+    /// Set where it is a copy.
+    pub copy: Option<CopyFacts>,
 }
 
 /// The removal of an installation: its time, and the fate of its state.

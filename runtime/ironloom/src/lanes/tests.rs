@@ -101,6 +101,8 @@ fn numbered(number: u32) -> (Lane, RoutingTable) {
         package,
         standing: Standing::Running,
         revision: ids::Revision(1),
+        trial: None,
+        went_back: None,
     };
     let revision = Revision {
         number: ids::Revision(1),

@@ -91,6 +91,7 @@ pub(super) fn show(
             ClearedBy::Removed => "removed",
             ClearedBy::Upgraded => "upgraded",
             ClearedBy::Reset => "reset",
+            ClearedBy::RolledBack => "rolled-back",
         }
         .to_owned(),
     };

@@ -9,13 +9,13 @@ use super::views::list_timers;
 use super::{Node, found_aside, problems};
 use crate::api::capsule::Capsule;
 use crate::api::facade::{
-    Alarm, AlarmDeed, Answer, Applied, Backlog, DeadLetter, DrivenPoint, Ended, EpisodesQuery, Facade, Halt,
-    HaltRequest, IfMatch, IngestRules, InstallRequest, Installation, Installed, IntentDeed, Invocation,
-    KeptState, Later, LogPage, Lookup, NeverUsed, NumberedQuery, OutputsQuery, PackageInfo, Page, PageQuery,
-    PendingConsent, PointDetail, PointItem, PointRequest, Push, Pushed, Reading, ReadingItem, ReadingsQuery,
-    Rehearsal, RehearsalRequest, RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey, Reset,
-    Resumed, RetirePoints, RetiredPoints, Revised, RevisionRequest, Slowed, StartFrom, StateItem,
-    StreamClaim, Timer,
+    Alarm, AlarmDeed, Answer, Applied, Backlog, Copies, DeadLetter, DrivenPoint, Ended, EpisodesQuery,
+    Facade, Halt, HaltRequest, IfMatch, IngestRules, InstallRequest, Installation, Installed, IntentDeed,
+    Invocation, KeptState, Later, LogPage, Lookup, NeverUsed, NumberedQuery, OutputsQuery, PackageInfo, Page,
+    PageQuery, PendingConsent, PointDetail, PointItem, PointRequest, Push, Pushed, Reading, ReadingItem,
+    ReadingsQuery, Rehearsal, RehearsalRequest, RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey,
+    Reset, Resumed, RetirePoints, RetiredPoints, Revised, RevisionRequest, RolledBack, Slowed, StartFrom,
+    StateItem, StreamClaim, Timer,
 };
 use crate::lanes::Lane;
 use crate::telemetry::events::Events;
@@ -186,6 +186,18 @@ impl Facade for NodeFacade {
 
     fn reset(&self, id: InstallationId, from: StartFrom, dry_run: bool) -> Later<'_, Reset> {
         Box::pin(to_its_end(Arc::clone(&self.0).reset_installation(id, from, dry_run)))
+    }
+
+    fn copies(&self, id: InstallationId) -> Answer<Copies> {
+        self.0.list_copies(&id)
+    }
+
+    fn commit(&self, id: InstallationId) -> Later<'_, Installation> {
+        Box::pin(to_its_end(Arc::clone(&self.0).commit(id)))
+    }
+
+    fn roll_back(&self, id: InstallationId, keep_cursor: bool, dry_run: bool) -> Later<'_, RolledBack> {
+        Box::pin(to_its_end(Arc::clone(&self.0).roll_back(id, keep_cursor, dry_run, None)))
     }
 
     fn outputs(&self, id: InstallationId, query: OutputsQuery) -> Later<'_, Page<ReadingItem>> {

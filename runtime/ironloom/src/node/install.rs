@@ -261,6 +261,8 @@ impl New {
             package: request.package,
             standing: Standing::Running,
             revision: ids::Revision(1),
+            trial: None,
+            went_back: None,
         };
         let revision = Revision {
             number: ids::Revision(1),

@@ -9,7 +9,7 @@ use super::{Node, found_aside};
 use crate::api::described::setting_value;
 use crate::api::facade::{
     Answer, Installation, InstallationState, Lag, LastError, LeftOut, LeftOutPoint, Page, PageQuery,
-    PartialLimits, PendingRevision, Problem, Rate,
+    PartialLimits, PendingRevision, Problem, Rate, WentBack,
 };
 use crate::lanes::Lane;
 use crate::records::installation::{self, Revision, Standing};
@@ -77,6 +77,7 @@ impl Node {
         shown.left_out = self.left_out(lane);
         shown.waits_for = self.waits_for(lane);
         shown.rate = self.rate_of(lane);
+        shown.trial = self.trial_of(lane);
         if !lane.has_app() {
             shown.last_error = self.admin.loading.failure(lane.generation).or(shown.last_error);
         }
@@ -210,6 +211,13 @@ pub(super) fn show(
         ordinal: meta.ordinal,
     });
     Installation {
+        // Where copies are known.
+        trial: None,
+        went_back: installation.went_back.as_deref().map(|went_back| WentBack {
+            at: went_back.at,
+            from: went_back.from.clone(),
+            reason: went_back.reason.as_deref().map(str::to_owned),
+        }),
         id: installation.id.clone(),
         app: installation.app.clone(),
         version: installation.version.clone(),

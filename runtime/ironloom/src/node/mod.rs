@@ -10,6 +10,7 @@ mod clock;
 mod connectors;
 mod consents;
 mod contexts;
+mod copies;
 mod dead_letters;
 mod descriptors;
 mod drive;
@@ -44,6 +45,7 @@ mod reset;
 mod retention;
 mod retention_warnings;
 mod revise;
+mod rollback;
 mod sink;
 mod space;
 mod standing;
@@ -69,6 +71,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::paths::PathOrder;
+use self::rollback::{told_copy, told_rolled_back};
 pub(crate) use self::start::start;
 use self::streams::OpenStreams;
 use crate::api::facade::{Answer, Problem, RETRY_SOON};
@@ -81,7 +84,7 @@ use crate::fold::run::Threads;
 use crate::fold::submission::{self, LookSubmission, Refusal, Submission};
 use crate::lanes::run::Runner;
 use crate::lanes::{Lane, Lanes};
-use crate::records::admin::{AdminRecord, Ended, Expired, NewInstallation, StateChanged};
+use crate::records::admin::{AdminRecord, Ended, Expired, NewInstallation, PointRenamed, StateChanged};
 use crate::records::catalog::CatalogRecord;
 use crate::records::connector::ConnectorRecord;
 use crate::records::installation::{Installation, Standing};
@@ -165,6 +168,8 @@ struct Admin {
     planning: Arc<Semaphore>,
     /// Held while an app brings its state into another form: two copies of it are in memory.
     migrating: tokio::sync::Mutex<()>,
+    /// Copies that are made at a time: each holds what an upgrade has planned.
+    copying: Semaphore,
     /// Held for reading from the compilation to the record that names its code.
     compiled: tokio::sync::RwLock<()>,
     loading: loading::Loading,
@@ -190,6 +195,7 @@ impl Default for Admin {
             installing: tokio::sync::Mutex::new(Generation(0)),
             planning: Arc::new(Semaphore::new(2)),
             migrating: tokio::sync::Mutex::default(),
+            copying: Semaphore::new(copies::AT_ONCE),
             compiled: tokio::sync::RwLock::new(()),
             loading: loading::Loading::default(),
             contexts: contexts::Contexts::default(),
@@ -383,9 +389,7 @@ fn told(record: &AdminRecord) -> String {
             let readings = if retired.readings { "their readings stay" } else { "with their readings" };
             format!("{} points were retired, {readings}", retired.numbers.len())
         }
-        AdminRecord::PointRenamed(renamed) => {
-            format!("point {} is {} from now on", renamed.from.0, renamed.path)
-        }
+        AdminRecord::PointRenamed(renamed) => told_renamed(renamed),
         AdminRecord::IntentConfirmed(asked) => told_confirmed(asked),
         AdminRecord::UnitsGiven(units) => format!("{} points were given their units", units.len()),
         AdminRecord::Missed { id, gaps, .. } => {
@@ -404,6 +408,8 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::CatalogRemoved { name } => format!("what was seen of the catalog {name} is forgotten"),
         AdminRecord::ConsentAsked(asked) => asked.to_string(),
         AdminRecord::ConsentRefused { id } => format!("the upgrade of installation {id} was refused"),
+        AdminRecord::CopyBegun(_) | AdminRecord::Copied(_) | AdminRecord::Committed(_) => told_copy(record),
+        AdminRecord::RolledBack(rolled_back) => told_rolled_back(rolled_back),
     }
 }
 
@@ -416,6 +422,10 @@ fn told_catalog(CatalogRecord { name, source, .. }: &CatalogRecord) -> String {
         Some(source) => format!("catalog {name} was found in {source}"),
         None => format!("catalog {name} isn't here, and what was seen of it is kept"),
     }
+}
+
+fn told_renamed(PointRenamed { from, path, .. }: &PointRenamed) -> String {
+    format!("point {} is {path} from now on", from.0)
 }
 
 fn told_connector(set: &ConnectorRecord) -> String {

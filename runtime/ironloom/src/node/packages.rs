@@ -9,6 +9,7 @@ use super::{Node, pages, problems};
 use crate::api::facade::{Answer, PackageInfo, Page, PageQuery, Problem};
 use crate::aside::aside;
 use crate::fold::KnownPackage;
+use crate::lanes::Lane;
 use crate::records::admin::{AdminRecord, PackageRecord};
 use ironloom_apps::package::{self, PackageError};
 use ironloom_apps::roles::check_component;
@@ -179,6 +180,13 @@ impl Node {
         if let Some(user) = self.lanes.all().iter().find(|lane| lane.packages().contains(&digest)) {
             let detail = format!("installation {} uses this package; uninstall it first", user.id);
             return Err(Problem::conflict("in-use", detail));
+        }
+        let goes_back = |lane: &&Arc<Lane>| self.trial_of(lane).is_some_and(|trial| trial.package == digest);
+        if let Some(user) = self.lanes.all().iter().find(goes_back) {
+            let id = &user.id;
+            let detail = format!("installation {id} may go back to this package");
+            return Err(Problem::conflict("in-use", detail)
+                .hint(format!("`ironloom commit {id}` has its upgrade stay.")));
         }
         self.delete_package(digest).await
     }

@@ -203,6 +203,7 @@ impl Node {
         notes.extend(self.owed_note());
         notes.extend(self.unsigned_note());
         notes.extend(self.against_note());
+        notes.extend(self.went_back_note());
         notes.extend(self.catalogs.without_index().map(|name| {
             format!("the index of the catalog {name} isn't here: nothing is installed until it is refreshed")
         }));

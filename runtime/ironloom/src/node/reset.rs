@@ -108,7 +108,14 @@ impl Node {
     ) -> NewInstallation {
         let number = ids::Revision(newest.number().0 + 1);
         let before = Installation::clone(&lane.installation());
-        let installation = Installation { generation, begun: generation, revision: number, ..before };
+        let installation = Installation {
+            generation,
+            begun: generation,
+            revision: number,
+            trial: None,
+            went_back: None,
+            ..before
+        };
         let from_here = cursor.next();
         let revision =
             Revision { number, begun: generation, from: from_here, ..Revision::clone(&newest.revision) };

@@ -4,13 +4,12 @@
 mod asked;
 mod upgrade;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::asked::Asked;
-use self::upgrade::{Ends, migrates};
+use self::upgrade::{Ends, migrates, revised};
 use super::consents::Asks;
 use super::install::{SitePoints, too_many_shapes};
 use super::packages::load_problem;
@@ -23,7 +22,6 @@ use crate::fold::KnownPackage;
 use crate::fold::durable::Term;
 use crate::fold::routes::PreparedRoutes;
 use crate::lanes::Lane;
-use crate::lanes::run::Migrated;
 use crate::records::admin::{self, AdminRecord, FROM_HERE};
 use crate::records::installation::{Installation, Revision};
 use crate::records::lane::{LaneMeta, Trouble};
@@ -35,6 +33,7 @@ use ironloom_apps::plan::{self, MAX_SAMPLES, Plan, Site, plan_change};
 use ironloom_apps::problem::Problems;
 use ironloom_apps::routing::Prepared;
 use ironloom_sandbox::LoadedApp;
+use ironloom_storage::failpoint;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{self, InstallationId, PointNumber, Sequence, SlotName};
 use ironloom_types::limits::{MAX_MATCHES, MAX_PENDING_REVISIONS};
@@ -101,7 +100,16 @@ impl Node {
             check_pending(&lane, self.first_of(&lane, at_cursor))?;
             return self.as_it_would_be(lane, &before, new, at_cursor).await;
         }
-        self.begin_revision(&lane, &before, new, (at_cursor, if_match), code).await
+        let is_other = new.revision.package != before.revision.package;
+        let copies = is_other && request.copy != Some(false) && self.config.load().copies.number > 0;
+        if copies {
+            self.check_copies(&lane)?;
+        }
+        let revised = self.begin_revision(&lane, &before, new, (at_cursor, copies, if_match), code).await;
+        if copies {
+            self.keep_quota().await;
+        }
+        revised
     }
 
     /// The revision that a change would begin, with warnings about it. Nothing is changed.
@@ -293,12 +301,13 @@ impl Node {
         lane: &Arc<Lane>,
         before: &Term,
         new: New,
-        (at_cursor, if_match): (bool, Option<IfMatch>),
+        (at_cursor, copies, if_match): (bool, bool, Option<IfMatch>),
         code: Arc<LoadedApp>,
     ) -> Answer<Revised> {
         let New { mut revision, known, rewired, warnings, place, .. } = new;
         let shown = self.shown(Arc::clone(lane)).await?;
-        let turn = self.interrupt(&lane.id).await?;
+        let is_other = revision.package != before.revision.package;
+        let (turn, copy, place) = self.stands_still(lane, copies, place).await?;
         if !Arc::ptr_eq(&turn.lane, lane) {
             return Err(Problem::conflict("gone", "it was installed again in the meantime"));
         }
@@ -325,9 +334,9 @@ impl Node {
             revision.from = lane.queue.lock().pending().unwrap_or(next);
         }
         // Another one of its app may have been installed since it was planned.
-        let is_other = revision.package != before.revision.package;
         let owner = if is_other { self.trust().check(&known, Named::Nobody)? } else { None };
-        let installation = installed(&lane.installation(), &revision, &known.manifest);
+        let mut installation = installed(&lane.installation(), &revision, &known.manifest);
+        installation.trial = copy.map(|copy| self.trial(copy)).or(installation.trial);
         let now = self.shared.clock.now();
         let mut meta = lane.book().meta().clone();
         meta.cron_due = cron_due(&meta, before, &known.manifest, &revision, now);
@@ -338,6 +347,9 @@ impl Node {
         let mut rewired = rewired.unwrap_or_default();
         let routes = rewired.routes.take().into_iter().map(|routes| (lane.generation, routes)).collect();
         self.change_with(AdminRecord::Revised(Box::new(revised)), routes).await?;
+        if is_other {
+            failpoint("upgrade-recorded");
+        }
         for term in lane.without_app() {
             // Others are loaded aside.
             if term.revision.package == known.record.digest
@@ -393,26 +405,9 @@ fn inputs_of_both<'b>(new: &'b Bindings, old: &'b Bindings) -> (Vec<&'b SlotName
 fn installed(before: &Installation, revision: &Revision, manifest: &Manifest) -> Installation {
     let (package, number) = (revision.package, revision.number);
     let (app, version) = (manifest.id.clone(), manifest.version.clone());
-    Installation { app, version, package, revision: number, ..before.clone() }
-}
-
-/// The record of a change: what ends with it, and what a migration has made of the state.
-fn revised(
-    installation: Installation,
-    revision: Revision,
-    mut meta: LaneMeta,
-    Ends { alarms, timers }: Ends,
-    migrated: Option<Migrated>,
-) -> admin::Revised {
-    let mut timers: BTreeMap<_, _> = timers.into_iter().map(|name| (name, None)).collect();
-    let mut state = Vec::new();
-    if let Some(migrated) = migrated {
-        meta.state_bytes = migrated.state_bytes;
-        timers.extend(migrated.timers);
-        state.extend(migrated.state.into_iter().map(|(key, value)| (key, value.map(Vec::from))));
-    }
-    let timers = timers.into_iter().collect();
-    admin::Revised { installation, revision, meta, alarms, timers, state, owner: None }
+    // Another version, for which there may be a copy, or none.
+    let trial = before.trial.filter(|_| package == before.package);
+    Installation { app, version, package, revision: number, trial, went_back: None, ..before.clone() }
 }
 
 /// 412 where a header names other revisions than the newest.

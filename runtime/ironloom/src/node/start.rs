@@ -282,6 +282,8 @@ fn start_tasks(node: &Arc<Node>, by_steps: bool) {
     runtime.spawn(super::space::watch(Arc::downgrade(node)));
     runtime.spawn(super::keep_up::watch(Arc::downgrade(node)));
     runtime.spawn(super::purge::watch_weeks(Arc::downgrade(node)));
+    runtime.spawn(super::copies::watch(Arc::downgrade(node)));
+    runtime.spawn(super::rollback::watch(Arc::downgrade(node)));
     runtime.spawn(super::retention::watch(Arc::downgrade(node)));
     runtime.spawn(super::loading::keep_loaded(Arc::downgrade(node)));
     runtime.spawn(super::unused::drop_unused(Arc::downgrade(node)));

@@ -108,7 +108,9 @@ impl Node {
         let kept_states = self.shared.removed.lock();
         // Whoever adopts a state may have nothing but what is here.
         let adoptable = kept_states.values().filter_map(|gone| gone.package);
-        self.admin.last_use.overdue(&known, &installed.chain(adoptable).chain(waiting).collect(), kept)
+        let copies = self.shared.copies.all().into_iter().map(|(_, copy)| copy.package);
+        let used = installed.chain(adoptable).chain(waiting).chain(copies).collect();
+        self.admin.last_use.overdue(&known, &used, kept)
     }
 }
 

@@ -8,6 +8,7 @@ use super::alarm::{AlarmRecord, EpisodePlace};
 use super::catalog::CatalogRecord;
 use super::connector::ConnectorRecord;
 use super::consent::ConsentRecord;
+use super::copy::{Committed, Copied, CopyBegun, RolledBack};
 use super::token::TokenChange;
 use super::{BodyError, Reader, VARINT, head_len, put_head};
 use crate::records::installation::{Installation, Revision, Standing};
@@ -131,6 +132,14 @@ pub(crate) enum AdminRecord {
     ConsentAsked(Box<ConsentRecord>),
     /// Somebody refused it.
     ConsentRefused { id: InstallationId },
+    /// A copy of a generation is about to be made.
+    CopyBegun(CopyBegun),
+    /// It is whole.
+    Copied(Box<Copied>),
+    /// An upgrade stays.
+    Committed(Committed),
+    /// An upgrade was rolled back.
+    RolledBack(Box<RolledBack>),
 }
 
 /// Unit and description of a point, from a person.

@@ -81,6 +81,8 @@ pub(crate) enum ClearedBy {
     Upgraded,
     /// The app began anew.
     Reset,
+    /// The app went back to the version before.
+    RolledBack,
 }
 
 /// A deed or comment of a person.

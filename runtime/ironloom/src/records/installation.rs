@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use ironloom_apps::binding::Bindings;
 use ironloom_apps::grants::Grants;
+use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{self, AppId, Digest, Generation, InstallationId, Sequence};
 use ironloom_types::limits::Limits;
 
@@ -29,6 +30,30 @@ pub(crate) struct Installation {
     pub standing: Standing,
     /// Its newest revision.
     pub revision: ids::Revision,
+    /// Set after an upgrade, for as long as it may be rolled back.
+    pub trial: Option<Trial>,
+    /// Set after a rollback, until it has another revision.
+    pub went_back: Option<Box<WentBack>>,
+}
+
+/// An upgrade that nobody has committed yet: the copy of before stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Trial {
+    /// The copy that a rollback goes back to.
+    pub copy: Generation,
+    /// The time, by the machine's clock, at which the host commits it.
+    pub until: Timestamp,
+}
+
+/// A rollback, as people are told of it afterwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WentBack {
+    /// The time, by the machine's clock.
+    pub at: Timestamp,
+    /// The version that it went back from.
+    pub from: String,
+    /// The host's reason, where it was not a person's wish.
+    pub reason: Option<Box<str>>,
 }
 
 /// Whether an admin lets an installation's lane run. That one is quarantined stands in its

@@ -11,6 +11,7 @@ pub(crate) mod columns;
 pub(crate) mod commit;
 pub(crate) mod connector;
 pub(crate) mod consent;
+pub(crate) mod copy;
 pub(crate) mod installation;
 pub(crate) mod intent;
 pub(crate) mod lane;

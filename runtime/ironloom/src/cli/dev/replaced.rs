@@ -93,6 +93,8 @@ fn change(info: &PackageInfo, wanted: &Wanted) -> anyhow::Result<RevisionRequest
         limits,
         timezone: Some(wanted.timezone.clone()),
         at_cursor: Some(true),
+        // What is written is tried again and again, and goes forward.
+        copy: Some(false),
         ..RevisionRequest::default()
     })
 }
@@ -190,6 +192,7 @@ mod tests {
                 "limits": {"memory": null, "cpu": null, "state": null, "share": null, "points": 5},
                 "timezone": null,
                 "at_cursor": true,
+                "copy": false,
             })
         );
     }

@@ -25,6 +25,11 @@ use ironloom_types::ids::{Generation, InstallationId, Sequence};
 
 impl Applier {
     pub(super) fn install(&mut self, new: NewInstallation) {
+        self.install_with(new, Vec::new());
+    }
+
+    /// As [`Self::install`], with alarms that are there from the beginning on.
+    pub(super) fn install_with(&mut self, new: NewInstallation, alarms: Vec<AlarmRecord>) {
         let NewInstallation { installation, mut revision, meta, adopted, owner } = new;
         let (id, generation) = (installation.id.clone(), installation.generation);
         let lanes = &self.shared.lanes;
@@ -48,6 +53,9 @@ impl Applier {
             }
             None => (Arc::new(RwLock::new(self.new_state())), Past::default()),
         };
+        for alarm in &alarms {
+            self.shared.change_alarm(true, &id, generation, alarm, &mut changes);
+        }
         self.shared.overlay.apply(changes);
         let known = self.shared.packages.read().get(&installation.package).cloned();
         let Some(known) = known else {
@@ -60,7 +68,6 @@ impl Applier {
         let timers: BTreeMap<_, _> = timers.filter_map(|(name, set)| Some((name, set?))).collect();
         let revisions = vec![(revision, Arc::clone(&known.manifest))];
         let routes = self.shared.prepared.lock().remove(&generation);
-        let alarms = Vec::new();
         self.begin(Begin { installation, revisions, past, meta, state, queue, timers, alarms }, routes);
     }
 
@@ -100,6 +107,7 @@ impl Applier {
     ) -> Arc<RwLock<StateCache>> {
         // At a restart the store may know of it as adopted already.
         self.shared.removed.lock().remove(&generation);
+        self.shared.copies.forget(generation);
         changes.extend(
             timers.iter().map(|(name, set)| {
                 (Scope::MAIN.key(Item::Timer(generation, name)), set.as_ref().map(encode))
@@ -133,17 +141,19 @@ impl Applier {
             self.purge(|_, gone| gone.installation == *id);
         }
         self.end_consent(&ended.installation.id);
+        self.drop_copies_of(&ended.installation.id);
         self.end(ended, removed, ClearedBy::Removed);
     }
 
     /// A generation takes the place of another.
     pub(super) fn reset(&mut self, Reset { ended, at, new }: Reset) {
+        self.drop_copies_of(&ended.installation.id);
         self.end(ended, Removed { at, purge: false }, ClearedBy::Reset);
         self.install(new);
     }
 
     /// Ends a generation. What it has kept stays for a while.
-    fn end(&mut self, ended: Ended, removed: Removed, by: ClearedBy) {
+    pub(super) fn end(&mut self, ended: Ended, removed: Removed, by: ClearedBy) {
         let Installation { id, generation, begun, .. } = ended.installation.clone();
         let next_alarm = ended.meta.next_alarm;
         // At a restart the store may know of alarms that came after the generation was adopted again: none of these ends.
@@ -156,7 +166,10 @@ impl Applier {
             false => {
                 let Ended { installation, meta } = ended;
                 let (installation, ended) = (id.clone(), Some(installation));
-                stored(generation, &StoredLane { installation, meta, removed: Some(removed), ended })
+                stored(
+                    generation,
+                    &StoredLane { installation, meta, removed: Some(removed), ended, copy: None },
+                )
             }
         });
         let Some(lane) = self.shared.lanes.of_generation(generation) else {
@@ -238,12 +251,16 @@ impl Applier {
     }
 }
 
-fn stored(generation: Generation, lane: &StoredLane) -> (Key, Option<Bytes>) {
+pub(super) fn stored(generation: Generation, lane: &StoredLane) -> (Key, Option<Bytes>) {
     (Scope::MAIN.key(Item::Lane(generation)), Some(encode(lane)))
 }
 
 /// The value of a generation that is purged. Nobody reads its bookkeeping any more.
-fn purged_value(generation: Generation, id: &InstallationId, removed: Removed) -> (Key, Option<Bytes>) {
+pub(super) fn purged_value(
+    generation: Generation,
+    id: &InstallationId,
+    removed: Removed,
+) -> (Key, Option<Bytes>) {
     let (installation, meta) = (id.clone(), LaneMeta::default());
-    stored(generation, &StoredLane { installation, meta, removed: Some(removed), ended: None })
+    stored(generation, &StoredLane { installation, meta, removed: Some(removed), ended: None, copy: None })
 }

@@ -67,6 +67,7 @@ impl Applier {
             self.remove_points(id);
         }
         self.purge(|generation, _| generations.contains(&generation));
+        self.drop_copies(generations);
     }
 
     /// Removes the points of a purged installation's outputs.

@@ -6,13 +6,14 @@ use crate::records::admin::{AdminRecord, Reset, Revised};
 use crate::records::alarm::AlarmRecord;
 use crate::records::commit::CommitHead;
 use crate::records::consent::ConsentRecord;
+use crate::records::copy::RolledBack;
 use crate::records::installation::Standing;
 use crate::records::lane::Trouble;
 use crate::records::owner::AppOwner;
 use crate::records::token::TokenChange;
 use crate::telemetry::events::What;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, PointNumber};
+use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber};
 
 /// Episodes of one invocation that are told one by one.
 const ALARMS: usize = 100;
@@ -92,6 +93,8 @@ impl Applier {
             AdminRecord::Standing { id, standing: Standing::Running, .. } => stands(id, "running"),
             AdminRecord::Revised(revised) => self.tell_revised(revised),
             AdminRecord::Reset(reset) => self.tell_reset(reset),
+            AdminRecord::Committed(committed) => stands(&committed.id, "committed"),
+            AdminRecord::RolledBack(rolled_back) => self.tell_rolled_back(rolled_back),
             AdminRecord::Uninstalled { ended, .. } => stands(&ended.installation.id, "uninstalled"),
             AdminRecord::PointSet(set) => self.tell_points(&[set.number], "set"),
             AdminRecord::PointsRetired(retired) => self.tell_points(&retired.numbers, "retired"),
@@ -101,12 +104,8 @@ impl Applier {
                 key: changed.key.to_string(),
                 change: if changed.value.is_some() { "set" } else { "deleted" },
             }),
-            AdminRecord::PackageAdded(package) => {
-                events.tell(What::Package { package: package.digest, change: "added" });
-            }
-            AdminRecord::PackageRemoved(package) => {
-                events.tell(What::Package { package: *package, change: "removed" });
-            }
+            AdminRecord::PackageAdded(package) => self.tell_package(package.digest, "added"),
+            AdminRecord::PackageRemoved(package) => self.tell_package(*package, "removed"),
             AdminRecord::TimeSet { .. } => events.tell(What::Clock { state: "set-back" }),
             AdminRecord::ConnectorSet(set) => of_connector(&set.name, "set"),
             AdminRecord::ConnectorRemoved { name } => of_connector(name, "removed"),
@@ -140,6 +139,10 @@ impl Applier {
             }
             _ => {}
         }
+    }
+
+    fn tell_package(&self, package: Digest, change: &'static str) {
+        self.shared.metrics.events.tell(What::Package { package, change });
     }
 
     /// Tells what somebody did with points.
@@ -184,6 +187,22 @@ impl Applier {
             lane.book().alarm_numbered(alarm.number).is_some_and(|before| before.state.stands())
         };
         self.tell_all(&lane, Told::of(alarms.iter(), stood), "cleared");
+    }
+
+    fn tell_rolled_back(&self, RolledBack { ended, new, .. }: &RolledBack) {
+        let (was, is) = (&ended.installation.version, &new.installation.version);
+        let went_back = new.installation.went_back.as_ref();
+        let why = went_back
+            .and_then(|went_back| went_back.reason.as_deref())
+            .map_or_else(String::new, |reason| format!(": {reason}"));
+        self.shared.metrics.events.tell(What::Installation {
+            installation: new.installation.id.clone(),
+            state: "rolled-back",
+            reason: Some(format!("from version {was} to {is}{why}")),
+        });
+        let Some(lane) = self.shared.lanes.of_generation(ended.installation.generation) else { return };
+        let told = Told::of(lane.book().alarms().values(), |alarm| alarm.state.stands());
+        self.tell_all(&lane, told, "cleared");
     }
 
     fn tell_reset(&self, Reset { ended, new, .. }: &Reset) {

@@ -262,6 +262,7 @@ impl Loader<'_> {
         self.each_decoded(KeyKind::Alarm, |key, alarm: AlarmRecord| {
             if let Some((_, Item::Alarm(generation, ..))) = key.parse()
                 && !shared.removed.lock().contains_key(&generation)
+                && shared.copies.get(generation).is_none()
             {
                 alarms.entry(generation).or_default().push(alarm);
             }
@@ -311,6 +312,9 @@ impl Loader<'_> {
         let mut metas: BTreeMap<Generation, StoredLane> = BTreeMap::new();
         self.each_decoded(KeyKind::Lane, |key, lane: StoredLane| {
             let Some((_, Item::Lane(generation))) = key.parse() else { return Ok(()) };
+            if shared.copies.load(generation, &lane) {
+                return Ok(());
+            }
             if let Some(removed) = lane.removed {
                 let installation = lane.installation.clone();
                 let package = lane.ended.as_ref().map(|ended| ended.package);

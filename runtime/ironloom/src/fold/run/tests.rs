@@ -17,11 +17,10 @@ const AT_ONCE: Thresholds = Thresholds {
 fn a_checkpoint_that_was_wished_for_is_not_wished_for_again_before_it_has_begun() {
     let folder = tempfile::tempdir().unwrap();
     let (_, opened) = open_folder(folder.path(), EngineKind::Redb, Arc::new(()));
-    let wishes = Arc::new(Wishes::default());
     let (folded, applied, log) = (opened.fold.position, opened.position, opened.log.reader());
-    let asks = Arc::clone(&wishes);
-    let mut fold = Fold::new(opened.shared, opened.applier, log, folded, applied, AT_ONCE, asks);
-    let wished = || wishes.take(Duration::ZERO).checkpoint;
+    let shared = Arc::clone(&opened.shared);
+    let mut fold = Fold::new(opened.shared, opened.applier, log, folded, applied, AT_ONCE);
+    let wished = || shared.wishes.take(Duration::ZERO).checkpoint;
     fold.count();
     assert!(wished());
     // The one who makes it has taken the wish, and groups come before its word to freeze.

@@ -6,7 +6,9 @@ use super::live::next_invocation;
 use super::{Numberer, Numbers};
 use crate::fold::submission::Refusal;
 use crate::records::admin::{AdminRecord, NewInstallation, PointsRetired, Reset};
+use crate::records::copy::{Committed, Copied, CopyBegun, RolledBack};
 use crate::records::installation::Installation;
+use ironloom_types::ids::Generation;
 
 impl Numbers {
     /// Holds new installations against those that live, all before any is taken in.
@@ -46,6 +48,45 @@ impl Numbers {
         Ok(())
     }
 
+    /// Lets a change through of a generation that lives.
+    fn admit_change(&self, generation: Generation) -> Result<(), Refusal> {
+        self.live.get(generation).map(drop).ok_or(Refusal::Gone)
+    }
+
+    /// Gives a copy its number.
+    fn admit_copy(&mut self, CopyBegun { of, generation, .. }: &CopyBegun) -> Result<(), Refusal> {
+        self.live.get(*of).ok_or(Refusal::Gone)?;
+        if *generation <= self.generation {
+            return Err(Refusal::GenerationTaken(*generation));
+        }
+        self.generation = *generation;
+        Ok(())
+    }
+
+    /// Keeps a copy of one that lives.
+    fn admit_copied(&mut self, Copied { generation, of, .. }: &Copied) -> Result<(), Refusal> {
+        let of = &of.installation;
+        self.live.get(of.generation).ok_or(Refusal::Gone)?;
+        self.kept.insert(*generation, of.id.clone());
+        Ok(())
+    }
+
+    /// Puts a copy in the place of a generation.
+    fn admit_rollback(&mut self, RolledBack { ended, new, .. }: &RolledBack) -> Result<(), Refusal> {
+        let Installation { id, generation, begun, .. } = &new.installation;
+        if *begun <= self.generation {
+            return Err(Refusal::GenerationTaken(*begun));
+        }
+        if self.kept.get(generation) != Some(id) {
+            return Err(Refusal::Gone);
+        }
+        self.admit_end(&ended.installation, false)?;
+        self.generation = *begun;
+        self.kept.remove(generation);
+        self.live.insert(*generation, id.clone(), &new.meta);
+        Ok(())
+    }
+
     /// Ends a generation, and keeps it unless all of its id are purged.
     fn admit_end(&mut self, ended: &Installation, purge: bool) -> Result<(), Refusal> {
         self.live.remove(ended.generation).ok_or(Refusal::Gone)?;
@@ -78,20 +119,18 @@ impl Numberer {
                 numbers.live.get_mut(generation).ok_or(Refusal::Gone)?.next = next_invocation(&revised.meta);
             }
             AdminRecord::Reset(reset) => numbers.admit_reset(reset)?,
+            AdminRecord::CopyBegun(begun) => numbers.admit_copy(begun)?,
+            AdminRecord::Copied(copied) => numbers.admit_copied(copied)?,
+            AdminRecord::RolledBack(rolled_back) => numbers.admit_rollback(rolled_back)?,
             AdminRecord::Alarm { generation, .. }
             | AdminRecord::DeadLetterDeleted { generation, .. }
+            | AdminRecord::Committed(Committed { generation, .. })
             | AdminRecord::Missed { generation, .. } => {
                 numbers.live.get(*generation).ok_or(Refusal::Gone)?;
             }
-            AdminRecord::IntentConfirmed(asked) => {
-                numbers.live.get(asked.place.generation).ok_or(Refusal::Gone)?;
-            }
-            AdminRecord::StateChanged(changed) => {
-                numbers.live.get(changed.generation).ok_or(Refusal::Gone)?;
-            }
-            AdminRecord::Expired(expired) => {
-                numbers.live.get(expired.generation).ok_or(Refusal::Gone)?;
-            }
+            AdminRecord::IntentConfirmed(asked) => numbers.admit_change(asked.place.generation)?,
+            AdminRecord::StateChanged(changed) => numbers.admit_change(changed.generation)?,
+            AdminRecord::Expired(expired) => numbers.admit_change(expired.generation)?,
             AdminRecord::PointsRetired(PointsRetired { numbers: retired, .. }) => {
                 self.admit_retired(retired)?
             }

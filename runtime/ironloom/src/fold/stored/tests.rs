@@ -56,6 +56,8 @@ fn installations() {
         package,
         standing,
         revision: ids::Revision(2),
+        trial: None,
+        went_back: None,
     };
     for (standing, standing_byte) in [(Standing::Running, "00"), (Standing::Paused, "01")] {
         let expected = [
@@ -75,6 +77,8 @@ fn installations() {
             standing_byte,
             // The revision.
             "02",
+            // Nothing to roll back, nor was it.
+            "0000",
         ];
         golden(installation(standing), &expected.concat());
     }
@@ -335,17 +339,25 @@ fn a_generation() {
         package,
         standing: Standing::Running,
         revision: ids::Revision(2),
+        trial: None,
+        went_back: None,
     };
-    let removed_only =
-        StoredLane { installation, meta: LaneMeta::default(), removed: Some(removed), ended: None };
+    let removed_only = StoredLane {
+        installation,
+        meta: LaneMeta::default(),
+        removed: Some(removed),
+        ended: None,
+        copy: None,
+    };
     let kept = StoredLane { ended: Some(ended), ..removed_only.clone() };
     // Five numbers, fifteen counters, eight numbers, no timer, five of the failure rules, no quarantine, no error, none of a
     // timer, no gap, where it began, nothing published, no change by a person, no invocation gone, nothing skipped.
     let meta = "00".repeat(5 + 15 + 8 + 1 + 5 + 1 + 1 + 1 + 1 + 2 + 1 + 1 + 1 + 1);
-    golden(removed_only, &format!("0470696773{meta}01d2090100"));
+    golden(removed_only, &format!("0470696773{meta}01d209010000"));
     // As one that may be adopted: id, generation, number, app, version, package, running, revision.
-    let ended = format!("0470696773030410636f6d2e6578616d706c652e7069677305302e312e30{package_bytes}0002");
-    golden(kept, &format!("0470696773{meta}01d2090101{ended}"));
+    let ended =
+        format!("0470696773030410636f6d2e6578616d706c652e7069677305302e312e30{package_bytes}00020000");
+    golden(kept, &format!("0470696773{meta}01d2090101{ended}00"));
 }
 
 #[test]

@@ -100,6 +100,10 @@ pub(super) enum Step {
     AskConsent { lane: u8, version: u8 },
     RefuseConsent { lane: u8 },
     Reset { lane: u8, from_start: bool },
+    Copy { lane: u8 },
+    GoOnCopying { cut: Option<(usize, usize)> },
+    EndCopy { which: u8, cut: Option<(usize, usize)> },
+    RollBack { which: u8 },
     Repair { lane: u8, key: u8, value: Option<u16> },
     SetPoint { which: u8, unit: bool, description: bool },
     RetirePoint { which: u8, readings: bool, in_flight: Vec<Row> },
@@ -224,6 +228,11 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => (any::<u8>(), 0..2u8).prop_map(|(lane, version)| Step::AskConsent { lane, version }),
         1 => any::<u8>().prop_map(|lane| Step::RefuseConsent { lane }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, from_start)| Step::Reset { lane, from_start }),
+        3 => any::<u8>().prop_map(|lane| Step::Copy { lane }),
+        6 => prop::option::weighted(0.1, (0..2usize, 0..4usize)).prop_map(|cut| Step::GoOnCopying { cut }),
+        4 => (any::<u8>(), prop::option::weighted(0.1, (0..3usize, 0..4usize)))
+            .prop_map(|(which, cut)| Step::EndCopy { which, cut }),
+        2 => any::<u8>().prop_map(|which| Step::RollBack { which }),
         2 => (any::<u8>(), 0..10u8, prop::option::weighted(0.7, 0..300u16))
             .prop_map(|(lane, key, value)| Step::Repair { lane, key, value }),
         1 => (any::<u8>(), any::<bool>(), any::<bool>())
@@ -316,6 +325,14 @@ impl World {
             Step::AskConsent { lane, version } => self.ask_consent(*lane, *version),
             Step::RefuseConsent { lane } => self.refuse_consent(*lane),
             Step::Reset { lane, from_start } => self.reset(*lane, *from_start),
+            Step::Copy { lane } => self.begin_copy(*lane),
+            Step::GoOnCopying { cut } => {
+                self.copy_step(cut.map(|(applies, changes)| Cut { applies, changes }));
+            }
+            Step::EndCopy { which, cut } => {
+                self.end_copy(*which, cut.map(|(applies, changes)| Cut { applies, changes }));
+            }
+            Step::RollBack { which } => self.roll_back(*which),
             Step::Repair { lane, key, value } => self.repair(*lane, *key, *value),
             Step::SetPoint { which, unit, description } => self.set_point(*which, *unit, *description),
             Step::RetirePoint { which, readings, in_flight } => {
@@ -503,7 +520,7 @@ impl World {
     }
 
     /// Sends the package of a version, unless it is there.
-    fn add_package(&mut self, version: u8) {
+    pub(super) fn add_package(&mut self, version: u8) {
         let manifest = VERSIONS[usize::from(version)];
         if !self.model.packages.insert(Digest::of(manifest.as_bytes())) {
             return;
@@ -578,7 +595,8 @@ impl World {
         let Some(generation) = self.choose(lane) else { return };
         let at = Timestamp(u64::MAX / 2);
         let ended = Box::new(self.ended(generation));
-        self.model.uninstall(generation, at, purge);
+        let gone = self.model.uninstall(generation, at, purge);
+        self.model.drop_copies(&gone.id);
         let record = AdminRecord::Uninstalled { ended, at, purge };
         self.admin(record.clone(), Ok(()));
         self.admin(record, Err(Refusal::Gone));
@@ -635,6 +653,7 @@ impl World {
         let at = Timestamp(u64::MAX / 2);
         let ended = self.ended(before);
         let gone = self.model.end(before, (at, ClearedBy::Reset), false);
+        self.model.drop_copies(&gone.id);
         self.model.generation += 1;
         let generation = self.model.generation;
         let reached = Reached { sequence: Sequence(1), time: Timestamp(0) };
@@ -1209,13 +1228,17 @@ pub(super) fn adopting(id: &str, generation: u64, begun: u64) -> AdminRecord {
 }
 
 /// The same under other numbers.
-fn numbered(mut new: NewInstallation, begun: Generation, number: ids::Revision) -> NewInstallation {
+pub(super) fn numbered(
+    mut new: NewInstallation,
+    begun: Generation,
+    number: ids::Revision,
+) -> NewInstallation {
     (new.installation.begun, new.installation.revision) = (begun, number);
     (new.revision.begun, new.revision.number) = (begun, number);
     new
 }
 
-fn new_installation(
+pub(super) fn new_installation(
     id: &str,
     generation: u64,
     version: u8,
@@ -1237,6 +1260,8 @@ fn new_installation(
         package,
         standing: Standing::Running,
         revision: ids::Revision(1),
+        trial: None,
+        went_back: None,
     };
     let revision = Revision {
         number: ids::Revision(1),

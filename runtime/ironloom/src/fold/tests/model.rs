@@ -117,6 +117,10 @@ pub(super) struct Model {
     pub kept: BTreeMap<u64, String>,
     /// These, as they were.
     pub ended: BTreeMap<u64, Lane>,
+    /// Copies that are whole: each what its lane was then.
+    pub copies: BTreeMap<u64, Lane>,
+    /// Copies in the making, with the generations that they are of.
+    pub copying: BTreeMap<u64, u64>,
     /// Generations of which nothing is left but, until a checkpoint has ended, perhaps their own key.
     pub purged: BTreeSet<u64>,
     /// Those of which nothing is left.
@@ -261,6 +265,18 @@ impl Model {
             self.ended.insert(generation, gone.clone());
         }
         gone
+    }
+
+    /// The copies of an installation are to go.
+    pub(super) fn drop_copies(&mut self, id: &str) {
+        let of_id = self.copies.iter().filter(|(_, lane)| lane.id == id);
+        self.removed.extend(of_id.map(|(copy, _)| *copy).collect::<Vec<_>>());
+        self.copies.retain(|_, lane| lane.id != id);
+    }
+
+    /// The process has ended that had begun them.
+    pub(super) fn abandon_copies(&mut self) {
+        self.removed.extend(std::mem::take(&mut self.copying).into_keys());
     }
 
     /// The alarms that ended with a generation, as the history has them.

@@ -42,14 +42,14 @@ use ironloom_types::readings::Value;
 /// A process that has the folder.
 pub(super) struct Node {
     heard: Arc<Heard>,
-    storage: Arc<Cuttable>,
+    pub storage: Arc<Cuttable>,
     pub shared: Arc<Shared>,
     applier: Applier,
     committer: CommitterHandle<Submission>,
     inbox: Receiver<ToFold>,
     log: LogReader,
     last: Position,
-    epoch: Epoch,
+    pub epoch: Epoch,
     /// With the generations that were to be purged then.
     frozen: Option<(Frozen, Vec<Generation>)>,
     /// Generations that were to be purged when a checkpoint that has ended began.
@@ -65,7 +65,7 @@ enum Waiting {
 }
 
 pub(super) struct World {
-    machine: Machine,
+    pub machine: Machine,
     pub model: Model,
     node: Option<Node>,
 }
@@ -145,6 +145,7 @@ impl World {
             ended
         });
         self.start();
+        self.model.abandon_copies();
         self.check();
     }
 
@@ -417,6 +418,7 @@ impl World {
                 assert!(shared.storage.scan(&range, None, 1).unwrap().entries.is_empty(), "{kind:?}");
             }
         }
+        super::copies::check(&shared, model);
         episodes::check(&shared, model);
         let mut live: Vec<u64> = shared.lanes.all().iter().map(|lane| lane.generation.0).collect();
         live.sort_unstable();

@@ -141,7 +141,10 @@ impl Runner {
         }
         self.through(&mut rerun, from, repaired.unwrap_or(to)).await?;
         match rerun.replayed.through {
-            Ordinal(0) => return Err(ReplayError::Nothing),
+            Ordinal(0) => {
+                let repaired = repaired.map(|repaired| ReplayError::Repaired(repaired.next()));
+                return Err(repaired.unwrap_or(ReplayError::Nothing));
+            }
             last if last < from => return Err(ReplayError::Beyond { from, last }),
             _ => {}
         }

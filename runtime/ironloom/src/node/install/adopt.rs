@@ -171,6 +171,8 @@ mod tests {
             package: Digest([1; 32]),
             standing: Standing::Paused,
             revision: ids::Revision(4),
+            trial: None,
+            went_back: None,
         };
         let set = OneShot { due: Timestamp(5), asked: Timestamp(5) };
         let alarms = vec![testing::alarm("room", 1, "hot", None)];

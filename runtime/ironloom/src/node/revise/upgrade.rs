@@ -12,8 +12,9 @@ use crate::lanes::run::{MigrateError, Migrated};
 use crate::lanes::{App, Lane};
 use crate::node::trust::Named;
 use crate::node::{Node, problems};
+use crate::records::admin;
 use crate::records::alarm::{AlarmRecord, ClearedBy};
-use crate::records::installation::Revision;
+use crate::records::installation::{Installation, Revision};
 use crate::records::lane::LaneMeta;
 use ironloom_apps::manifest::Manifest;
 use ironloom_sandbox::LoadedApp;
@@ -78,7 +79,7 @@ impl Node {
         before: &Term,
         (known, revision): (&KnownPackage, &Revision),
         code: &Arc<LoadedApp>,
-        place: OwnedSemaphorePermit,
+        place: Option<OwnedSemaphorePermit>,
     ) -> Answer<Migrated> {
         let busy = |_| {
             Problem::unavailable("busy", "the state of another installation is being migrated", RETRY_SOON)
@@ -173,6 +174,25 @@ impl Ends {
         }
         warnings
     }
+}
+
+/// The record of a change: what ends with it, and what a migration has made of the state.
+pub(super) fn revised(
+    installation: Installation,
+    revision: Revision,
+    mut meta: LaneMeta,
+    Ends { alarms, timers }: Ends,
+    migrated: Option<Migrated>,
+) -> admin::Revised {
+    let mut timers: BTreeMap<_, _> = timers.into_iter().map(|name| (name, None)).collect();
+    let mut state = Vec::new();
+    if let Some(migrated) = migrated {
+        meta.state_bytes = migrated.state_bytes;
+        timers.extend(migrated.timers);
+        state.extend(migrated.state.into_iter().map(|(key, value)| (key, value.map(Vec::from))));
+    }
+    let timers = timers.into_iter().collect();
+    admin::Revised { installation, revision, meta, alarms, timers, state, owner: None }
 }
 
 /// Warnings about a change to another version.

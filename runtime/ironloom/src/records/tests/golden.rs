@@ -106,13 +106,16 @@ pub(super) const COMPILED: &str = concat!(
     "323032303230323032303230323032303230323032477368613235363a303330333033303330333033303330333033303330",
     "33303330333033303330333033303330333033303330333033303330333033303330333033303330333033",
 );
-/// An installation: id, generation, the number that it was given, app, version, package, paused, revision.
+/// An installation: id, generation, the number that it was given, app, version, package, paused, revision; it may be
+/// rolled back to copy 4 until 1234, and went back at 1234 from another version.
 macro_rules! installation {
     () => {
         concat!(
             "0470696773030510636f6d2e6578616d706c652e7069677305302e312e30477368613235363a303430343034303430343034",
             "3034303430343034303430343034303430343034303430343034303430343034303430343034303430343034303430343034",
             "30340101",
+            "0104d209",
+            "01d20905302e322e30010178",
         )
     };
 }
@@ -122,12 +125,11 @@ macro_rules! no_meta {
         "0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
     };
 }
-/// An installation, a revision and the bookkeeping of a lane.
-macro_rules! new_installation {
+/// A revision.
+macro_rules! revision {
     () => {
         concat!(
-            installation!(),
-            // The revision: its number, that of the installation, from where, package, bindings.
+            // Its number, that of the installation, from where, package, bindings.
             "01058507477368613235363a3034303430343034303430343034303430343034303430343034303430343034303430343034",
             "303430343034303430343034303430343034303430343034303401067765696768740201026b670001116661726d2f7b7069",
             "677d2f77656967687401046761696e000201046b672f64010e617070732f706967732f6761696e",
@@ -136,8 +138,13 @@ macro_rules! new_installation {
             "01056c696d697408302c20362e2e3332000180b09dc2df0101013600",
             // One setting, the limits, the time zone, sources are slowed.
             "01056272656564056475726f63808080108084af5f8080802080cab5ee01904e0d4575726f70652f4265726c696e01",
-            no_meta!(),
         )
+    };
+}
+/// An installation, a revision and the bookkeeping of a lane.
+macro_rules! new_installation {
+    () => {
+        concat!(installation!(), revision!(), no_meta!(),)
     };
 }
 /// One alarm, acknowledged and not cleared; two timers, of which one is gone.
@@ -148,9 +155,9 @@ macro_rules! alarm_and_timers {
 }
 /// A list of one, which adopts its generation.
 pub(super) const INSTALLED: &str =
-    concat!("b90100000301", new_installation!(), "01", alarm_and_timers!(), "00");
+    concat!("c90100000301", new_installation!(), "01", alarm_and_timers!(), "00");
 pub(super) const REVISED: &str = concat!(
-    "0c0200000d",
+    "1c0200000d",
     new_installation!(),
     alarm_and_timers!(),
     // Two keys, of which one is deleted.
@@ -160,10 +167,10 @@ pub(super) const REVISED: &str = concat!(
 );
 /// Ended at 1234; the new one adopts nothing.
 pub(super) const RESET: &str =
-    concat!("040200000e", installation!(), no_meta!(), "d209", new_installation!(), "0000");
+    concat!("240200000e", installation!(), no_meta!(), "d209", new_installation!(), "0000");
 pub(super) const STANDING: &str = concat!("910000000404706967730301", lane_meta!());
 /// At 1234, and purged.
-pub(super) const UNINSTALLED: &str = concat!("9800000005", installation!(), no_meta!(), "d20901");
+pub(super) const UNINSTALLED: &str = concat!("a800000005", installation!(), no_meta!(), "d20901");
 pub(super) const ALARM: &str = concat!(
     "3f0000000603",
     // An episode, acknowledged and not cleared.
@@ -258,3 +265,19 @@ pub(super) fn connector_set(table: Option<&str>, stopped: bool) -> AdminRecord {
     let (name, table) = ("gate".into(), table.map(Box::from));
     AdminRecord::ConnectorSet(Box::new(ConnectorRecord { name, table, stopped }))
 }
+/// Generation 3, as 5, at 1234.
+pub(super) const COPY_BEGUN: &str = "0a0000001c04706967730305d209";
+/// For an upgrade.
+pub(super) const COPIED: &str = concat!("800100001d05", installation!(), no_meta!(), revision!(), "d20900");
+pub(super) const COMMITTED: &str = "080000001e04706967730301";
+pub(super) const ROLLED_BACK: &str = concat!(
+    "a90200001f",
+    installation!(),
+    no_meta!(),
+    "d209",
+    new_installation!(),
+    "01",
+    alarm_and_timers!(),
+    "0001",
+    alarm!(),
+);

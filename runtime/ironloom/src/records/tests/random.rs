@@ -107,3 +107,26 @@ proptest! {
         crate::fuzzing::record(&bytes);
     }
 }
+
+#[test]
+fn an_admins_change_has_room_for_what_the_committer_puts_into_it() {
+    let mut filled = 0;
+    for (mut record, _) in admin_records() {
+        match &mut record {
+            AdminRecord::Revised(revised) => revised.revision.from = Sequence(0),
+            AdminRecord::PointRenamed(renamed) => renamed.number = PointNumber(0),
+            _ => continue,
+        }
+        let room = admin::encoded_len(&record);
+        match &mut record {
+            AdminRecord::Revised(revised) => revised.revision.from = Sequence(u64::MAX),
+            AdminRecord::PointRenamed(renamed) => renamed.number = PointNumber(u32::MAX),
+            _ => {}
+        }
+        let mut body = Vec::new();
+        admin::encode(&record, &mut body);
+        assert!(body.len() <= room, "{} bytes of {room}: {record:?}", body.len());
+        filled += 1;
+    }
+    assert_eq!(filled, 2);
+}

@@ -43,7 +43,7 @@ pub(crate) enum ReplayError {
     #[error("it has no invocation {from} or later: the last is {last}")]
     Beyond { from: Ordinal, last: Ordinal },
     #[error(
-        "a person changed its state before invocation {0}: from there on it rests on more than the records of invocations, and can't run again"
+        "a person changed its state before invocation {0}, or it was rolled back: from there on it rests on more than the records of invocations, and can't run again"
     )]
     Repaired(Ordinal),
     #[error(

@@ -1,0 +1,50 @@
+//! `ironloom rollback`.
+
+use clap::Args;
+
+use super::Global;
+use super::client::{Client, flag, segment};
+use super::failure::Outcome;
+use super::output;
+use crate::api::JSON_TYPE;
+use crate::api::facade::RolledBack;
+use ironloom_types::text::clean;
+
+/// Goes back to the version and the state of before an upgrade, and takes the readings since again. What it makes of them
+/// isn't published again. The state until now is kept for a week.
+#[derive(Args, Debug)]
+pub(super) struct Rollback {
+    /// The installation
+    id: String,
+    /// Take no readings again: the old version goes on from here, without what came since the upgrade
+    #[arg(long)]
+    keep_cursor: bool,
+    /// Only show how many readings it would take again
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Rollback {
+    pub(super) fn run(self, global: &Global) -> Outcome {
+        let path = format!("/v1/installations/{}/rollback", segment(&self.id));
+        let query = [flag("keep-cursor", self.keep_cursor), flag("dry-run", self.dry_run)];
+        let answer = Client::new(&global.url).post(&path, &query, JSON_TYPE, b"{}")?;
+        output::one(global, &answer, |rolled_back: RolledBack| text(&rolled_back, self.dry_run))
+    }
+}
+
+fn text(rolled_back: &RolledBack, dry_run: bool) -> String {
+    let RolledBack { installation, to, again, again_at_least, warnings } = rolled_back;
+    let mut out: String = warnings.iter().map(|warning| format!("warning: {}\n", clean(warning))).collect();
+    let at_least = if *again_at_least { "at least " } else { "" };
+    let (id, again) = (&installation.id, output::counted(*again, "reading"));
+    let takes = format!("takes {at_least}{again} again");
+    let to = clean(to);
+    out += &if dry_run {
+        format!("nothing is rolled back; {id} goes back to version {to} and {takes}\n")
+    } else {
+        let generation = installation.generation;
+        format!("{id} is rolled back to version {to}, generation {generation}; it {takes}\n")
+    };
+    out
+}

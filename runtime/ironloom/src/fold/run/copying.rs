@@ -1,0 +1,137 @@
+//! Making copies of generations, a bounded step at a time.
+
+use super::super::Shared;
+use super::super::checkpoint::{self, CheckpointError};
+use super::super::copies::{CopyError, Job, Step};
+use ironloom_storage::failpoint;
+use ironloom_storage::store::{Change, Item, Key, KeyKind, Scope, StoreError};
+use ironloom_types::ids::{Epoch, Generation};
+use ironloom_types::page::{Page, pages};
+
+/// Keys that are copied in one step.
+const STEP: usize = if cfg!(test) { 2 } else { 2_000 };
+/// Keys of other kinds than state that are copied at once.
+const AT_ONCE: usize = 256;
+/// What a generation has besides its state that a copy has, too. How much there may be of each is bounded.
+const BESIDES: [KeyKind; 3] = [KeyKind::Timer, KeyKind::Alarm, KeyKind::DeadLetter];
+
+/// Does one step of one copy; lanes that stand still come first. Whether there was one.
+pub(in crate::fold) fn copy_step(shared: &Shared, epoch: Epoch) -> Result<bool, CheckpointError> {
+    if copy_rests(shared, epoch)? {
+        return Ok(true);
+    }
+    let next = shared.copies.jobs.lock().iter().find_map(|job| match &job.step {
+        Step::Stored { after, .. } => Some((job.of, job.to, after.clone())),
+        _ => None,
+    });
+    let Some((of, to, after)) = next else { return Ok(false) };
+    let copied = stored_step(shared, (of, to), after, epoch)?;
+    let mut jobs = shared.copies.jobs.lock();
+    let Some(job) = jobs.iter_mut().find(|job| job.to == to) else { return Ok(true) };
+    match copied {
+        Ok(Some(last)) => {
+            if let Step::Stored { after, .. } = &mut job.step {
+                *after = Some(last);
+            }
+        }
+        Ok(None) => end(job, Ok(())),
+        Err(error) => end(job, Err(error)),
+    }
+    Ok(true)
+}
+
+/// Copies what no checkpoint has written of those whose lanes stand still. Between two writes of a checkpoint, or of none.
+pub(in crate::fold) fn copy_rests(shared: &Shared, epoch: Epoch) -> Result<bool, CheckpointError> {
+    let waiting = shared.copies.jobs.lock().iter().find_map(|job| match &job.step {
+        Step::Rest { .. } => Some((job.of, job.to)),
+        _ => None,
+    });
+    let Some((of, to)) = waiting else { return Ok(false) };
+    let copied = rest(shared, of, to, epoch)?;
+    failpoint("copy-rest-durable");
+    let mut jobs = shared.copies.jobs.lock();
+    if let Some(at) = jobs.iter().position(|job| job.to == to) {
+        end(&mut jobs.swap_remove(at), copied);
+    }
+    Ok(true)
+}
+
+/// Tells the one who waits. Checkpoints follow from here on, until its rest is copied.
+fn end(job: &mut Job, copied: Result<(), CopyError>) {
+    match std::mem::replace(&mut job.step, Step::Followed) {
+        // Whoever waited may be gone, and then has the copy abandoned.
+        Step::Stored { done, .. } | Step::Rest { done } => drop(done.send(copied)),
+        Step::Followed => {}
+    }
+}
+
+/// Copies some of the state that the store has. Returns the last key, or nothing at the end.
+fn stored_step(
+    shared: &Shared,
+    (of, to): (Generation, Generation),
+    after: Option<Key>,
+    epoch: Epoch,
+) -> Result<Result<Option<Key>, CopyError>, CheckpointError> {
+    if shared.is_disk_full() {
+        return Ok(Err(CopyError::DiskFull));
+    }
+    let range = Scope::MAIN.generation(KeyKind::State, of);
+    let page = match shared.storage.scan(&range, after.as_ref(), STEP) {
+        Ok(page) => page,
+        Err(error) => return Ok(Err(CopyError::Store(error.to_string()))),
+    };
+    let last = page.entries.last().map(|(key, _)| key.clone()).filter(|_| page.more);
+    let changes = page.entries.into_iter();
+    let changes: Vec<_> =
+        changes.filter_map(|(key, value)| Some(Change::set(moved(&key, to)?, value))).collect();
+    if !changes.is_empty() {
+        checkpoint::apply(shared, changes, epoch)?;
+        failpoint("copy-step");
+    }
+    Ok(Ok(last))
+}
+
+/// Copies what no checkpoint has written of the state, and all that is beside it.
+fn rest(
+    shared: &Shared,
+    of: Generation,
+    to: Generation,
+    epoch: Epoch,
+) -> Result<Result<(), CopyError>, CheckpointError> {
+    let Some(lane) = shared.lanes.of_generation(of) else { return Ok(Err(CopyError::Gone)) };
+    // The lane stands still: it isn't kept waiting for room.
+    if shared.is_disk_full() {
+        return Ok(Err(CopyError::DiskFull));
+    }
+    checkpoint::write_unfolded(shared, &lane, to, epoch)?;
+    for kind in BESIDES {
+        let range = Scope::MAIN.generation(kind, of);
+        let page = |after: Option<&Key>| {
+            let (entries, more) = shared.overlay.scan(&range, after, AT_ONCE)?;
+            Ok::<_, StoreError>(Page { entries, more })
+        };
+        for page in pages(page) {
+            let entries = match page {
+                Ok(entries) => entries,
+                Err(error) => return Ok(Err(CopyError::Store(error.to_string()))),
+            };
+            let entries = entries.into_iter();
+            let changes =
+                entries.filter_map(|(key, value)| Some(Change::set(moved(&key, to)?, value))).collect();
+            checkpoint::apply(shared, changes, epoch)?;
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// The same key in another generation.
+fn moved(key: &Key, to: Generation) -> Option<Key> {
+    let (scope, item) = key.parse()?;
+    Some(scope.key(match item {
+        Item::State(_, key) => Item::State(to, key),
+        Item::Timer(_, name) => Item::Timer(to, name),
+        Item::Alarm(_, code, entity) => Item::Alarm(to, code, entity),
+        Item::DeadLetter(_, number) => Item::DeadLetter(to, number),
+        _ => return None,
+    }))
+}

@@ -1,0 +1,344 @@
+//! After an upgrade: going back to the version and the state of before, or committing it. The host does the one where the
+//! new version is quarantined, and the other when its time is over.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::install::Counted;
+use super::packages::load_problem;
+use super::{Node, Turn, found_aside, problems};
+use crate::api::facade::{Answer, Installation as Shown, Place, Problem, RolledBack};
+use crate::fold::copies::ReadCopy;
+use crate::fold::routes::PreparedRoutes;
+use crate::fold::{KnownPackage, OneShots};
+use crate::lanes::{App, Lane};
+use crate::records::admin::{AdminRecord, Adopted, Ended, NewInstallation};
+use crate::records::alarm::AlarmRecord;
+use crate::records::copy::{self, Committed};
+use crate::records::installation::{Installation, Revision, Trial, WentBack};
+use crate::records::lane::{Episodes, LaneMeta, Trouble};
+use ironloom_apps::cycles::find_cycle;
+use ironloom_storage::failpoint;
+use ironloom_types::clock::{Timestamp, host_time};
+use ironloom_types::ids::{self, Generation, InstallationId, Sequence};
+use ironloom_types::work::Gap;
+
+/// Installations that are named at most.
+const MOST_NOTES: usize = 10;
+/// The interval at which upgrades are looked at that may be rolled back.
+const LOOK: Duration = Duration::from_secs(1);
+/// The time after which a rollback that the host could not do is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// What a rollback goes back to.
+struct Before {
+    trial: Trial,
+    copy: ReadCopy,
+    timers: OneShots,
+    alarms: Vec<AlarmRecord>,
+    routes: PreparedRoutes,
+    again: Counted,
+}
+
+impl Node {
+    /// Goes back to the version and the state of before an upgrade, or says what that would be.
+    pub(super) async fn roll_back(
+        self: Arc<Self>,
+        id: InstallationId,
+        keep_cursor: bool,
+        dry_run: bool,
+        reason: Option<Box<str>>,
+    ) -> Answer<RolledBack> {
+        self.check_space()?;
+        let lane = self.lane(&id)?;
+        let trial = lane.installation().trial.ok_or_else(|| no_trial(&id))?;
+        let place = Arc::clone(&self.admin.planning).acquire_owned().await;
+        let _place = place.map_err(|error| problems::internal(&error))?;
+        let (node, of) = (Arc::clone(&self), Arc::clone(&lane));
+        let before = found_aside(move || node.read_before(&of, trial, keep_cursor)).await?;
+        let _held = self.admin.last_use.hold(before.copy.revision.package);
+        let (to, again) = (before.copy.installation.version.clone(), before.again);
+        let warnings = warnings(&lane, &before, keep_cursor);
+        let lane = match dry_run {
+            true => lane,
+            false => self.go_back(lane, before, keep_cursor, reason).await?,
+        };
+        let installation = self.shown(lane).await?;
+        let (again, again_at_least) = (again.readings, again.at_least);
+        Ok(RolledBack { installation, to, again, again_at_least, warnings })
+    }
+
+    /// Reads the copy, and counts what is taken again. Waits for the disk.
+    fn read_before(&self, lane: &Lane, trial: Trial, keep_cursor: bool) -> Answer<Before> {
+        let read = self.shared.read_copy(trial.copy).map_err(|error| problems::internal(&error))?;
+        let copy = read.ok_or_else(|| no_trial(&lane.id))?;
+        let timers = self.shared.kept_timers(trial.copy).map_err(|error| problems::internal(&error))?;
+        let alarms = self.shared.stored_alarms(trial.copy).map_err(|error| problems::internal(&error))?;
+        let cursor = copy.meta.cursor;
+        self.check_reach(&lane.id, cursor, keep_cursor)?;
+        let changes = self.shared.routing.read().changes();
+        let routes = self.matched(&copy.revision.bindings);
+        let points = || routes.matches().iter().map(|(point, _)| *point).collect();
+        let again = match keep_cursor {
+            true => Counted::default(),
+            false => self.count_readings(cursor, points, Instant::now())?,
+        };
+        Ok(Before { trial, copy, timers, alarms, routes: PreparedRoutes { routes, changes }, again })
+    }
+
+    /// 409 where readings since the copy aren't in the journal any more.
+    fn check_reach(&self, id: &InstallationId, cursor: Sequence, keep_cursor: bool) -> Answer<()> {
+        let first = self.shared.journal.first();
+        if keep_cursor || cursor.next() >= first {
+            return Ok(());
+        }
+        let detail = format!(
+            "the state of before the upgrade of {id} has dealt with readings through {cursor}, and the journal begins with {first}: \
+             those in between can't be taken again"
+        );
+        Err(Problem::conflict("journal", detail).at(Place::field("keep-cursor")).hint(
+            "Keep the cursor, and the old version goes on from here without them: keep-cursor=true, `ironloom rollback \
+             --keep-cursor`.",
+        ))
+    }
+
+    /// Writes the record while the lane stands still. 409 where somebody has changed the installation in between.
+    async fn go_back(
+        self: &Arc<Self>,
+        lane: Arc<Lane>,
+        before: Before,
+        keep_cursor: bool,
+        reason: Option<Box<str>>,
+    ) -> Answer<Arc<Lane>> {
+        let id = &lane.id;
+        let package = before.copy.revision.package;
+        let missing =
+            || problems::internal(&format!("the package {package} of before the upgrade of {id} is missing"));
+        let known: Arc<KnownPackage> = self.known(package).ok_or_else(missing)?;
+        let code = self.load(&known, &before.copy.revision.limits).await;
+        let code = code.map_err(|error| load_problem(&error))?;
+        failpoint("rollback-loaded");
+        let turn = self.interrupt(id).await?;
+        let is_same = Arc::ptr_eq(&turn.lane, &lane) && lane.installation().trial == Some(before.trial);
+        if !is_same {
+            let detail = format!("installation {id} was changed in the meantime; nothing is rolled back");
+            return Err(Problem::conflict("revision", detail).hint("Send the request again."));
+        }
+        let mut given = self.admin.installing.lock().await;
+        if let Some(circle) = find_cycle(id, &before.copy.revision.bindings, &*self.lanes) {
+            return Err(problems::not_changed(&circle.into()));
+        }
+        self.check_reach(id, before.copy.meta.cursor, keep_cursor)?;
+        *given = self.shared.last_generation().max(*given).next();
+        let begun = *given;
+        let generation = before.trial.copy;
+        let ended = turn.ended();
+        let Before { copy, timers, alarms, routes, .. } = before;
+        let at = host_time();
+        let went_back = WentBack { at, from: ended.installation.version.clone(), reason };
+        let now = self.shared.clock.now();
+        let mut new = goes_on(copy, timers, &ended, (generation, begun), keep_cursor, now);
+        new.installation.went_back = Some(Box::new(went_back));
+        let context = self.admin.contexts.of(&known.manifest, &new.revision, &new.revision.limits);
+        let record = copy::RolledBack { ended, at, new, alarms };
+        let routes = BTreeMap::from([(generation, routes)]);
+        self.change_with(AdminRecord::RolledBack(Box::new(record)), routes).await?;
+        failpoint("rollback-recorded");
+        let new = self.start_new(generation, App { code, context });
+        drop(given);
+        drop(turn);
+        new.ok_or_else(|| Problem::conflict("gone", "it was uninstalled before its rollback was answered"))
+    }
+
+    /// The time in which an upgrade that comes now may be rolled back, to this copy.
+    pub(super) fn trial(&self, copy: Generation) -> Trial {
+        let until = host_time().plus(self.config.load().copies.commit_after.0);
+        Trial { copy, until }
+    }
+
+    /// Ends the time in which an upgrade may be rolled back.
+    pub(super) async fn commit(self: Arc<Self>, id: InstallationId) -> Answer<Shown> {
+        let turn = self.turn_of(&id).await?;
+        if turn.lane.installation().trial.is_none() {
+            return Err(no_trial(&id));
+        }
+        let lane = Arc::clone(&turn.lane);
+        self.end_trial(turn, false).await?;
+        self.shown(lane).await
+    }
+
+    async fn end_trial(&self, turn: Turn, by_time: bool) -> Answer<()> {
+        let (id, generation) = (turn.lane.id.clone(), turn.lane.generation);
+        self.change(AdminRecord::Committed(Committed { id, generation, by_time })).await?;
+        failpoint("commit-recorded");
+        drop(turn);
+        self.keep_quota().await;
+        Ok(())
+    }
+
+    /// Commits an upgrade whose time is over.
+    async fn commit_by_time(&self, lane: &Lane) -> Answer<()> {
+        let turn = self.turn_of(&lane.id).await?;
+        match turn.lane.installation().trial {
+            Some(trial) if is_over(&trial) => self.end_trial(turn, true).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_over(trial: &Trial) -> bool {
+    host_time() >= trial.until
+}
+
+/// 409: there is nothing to go back to.
+fn no_trial(id: &InstallationId) -> Problem {
+    let detail = format!(
+        "installation {id} has no upgrade that may be rolled back or committed: there was none, it was made without a copy, or it \
+         was committed"
+    );
+    Problem::conflict("no-trial", detail).hint(format!(
+        "`ironloom show {id}` shows how long one may be; `ironloom upgrade` with the older package brings that without its state."
+    ))
+}
+
+/// Warnings to the admin.
+fn warnings(lane: &Lane, before: &Before, keep_cursor: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let ReadCopy { installation, meta, revision } = &before.copy;
+    let newest = lane.newest();
+    if newest.number().0 > revision.number.0 + 1 {
+        warnings.push(format!(
+            "what was changed since the upgrade goes: it goes back to the bindings, grants, settings and limits of revision {}",
+            revision.number
+        ));
+    }
+    let cursor = lane.book().meta().cursor;
+    if keep_cursor && cursor > meta.cursor {
+        let from = meta.cursor.next();
+        warnings.push(format!(
+            "readings {from} to {cursor} aren't taken again: version {} is told that it misses those that were for it",
+            installation.version
+        ));
+    }
+    warnings
+}
+
+/// The installation as it goes on with a copy, of this generation.
+fn goes_on(
+    copy: ReadCopy,
+    timers: OneShots,
+    ended: &Ended,
+    (generation, begun): (Generation, Generation),
+    keep_cursor: bool,
+    now: Timestamp,
+) -> NewInstallation {
+    let ReadCopy { installation, mut meta, revision } = copy;
+    // Whatever else is shown of the generation before stays with that; what runs again rests on its state.
+    (meta.episodes, meta.invocations_gone, meta.repaired) =
+        (Episodes::default(), meta.ordinal, Some(meta.ordinal));
+    // One that was quarantined is tried again, as where an admin resumes it.
+    (meta.trouble, meta.quarantine) = (Trouble::default(), None);
+    (meta.last_error, meta.last_timer_error) = (None, None);
+    // They are there.
+    meta.points = ended.meta.points;
+    if keep_cursor {
+        miss(&mut meta, &revision, ended.meta.cursor, now);
+    }
+    meta.leave_future(now);
+    meta.note_published(ended.meta.dealt_with());
+    let number = ids::Revision(ended.installation.revision.0 + 1);
+    let standing = ended.installation.standing;
+    let installation =
+        Installation { generation, begun, revision: number, standing, trial: None, ..installation };
+    let revision = Revision { number, begun, from: meta.cursor.next(), ..revision };
+    let timers = timers.into_iter().map(|(name, set)| (name, Some(set))).collect();
+    let adopted = Some(Box::new(Adopted { alarms: Vec::new(), timers }));
+    NewInstallation { installation, revision, meta, adopted, owner: None }
+}
+
+/// Moves over readings that the generation before has dealt with. Nobody counts them.
+fn miss(meta: &mut LaneMeta, revision: &Revision, through: Sequence, now: Timestamp) {
+    let gap =
+        |slot: &ids::SlotName| Gap { slot: slot.clone(), first: meta.time.min(now), last: now, count: 0 };
+    let gaps: Vec<_> = revision.bindings.inputs.iter().map(|input| gap(&input.name)).collect();
+    meta.miss(through, &gaps);
+}
+
+impl Node {
+    /// Says which upgrades the host has rolled back.
+    pub(super) fn went_back_note(&self) -> Vec<String> {
+        let lanes = self.lanes.all().into_iter();
+        let notes = lanes.filter_map(|lane| {
+            let installation = lane.installation();
+            let WentBack { at, from, reason } = &**installation.went_back.as_ref()?;
+            let (reason, id, version) = (reason.as_ref()?, &lane.id, &installation.version);
+            Some(format!(
+                "installation {id} was rolled back from version {from} to {version} at {at}: {reason}"
+            ))
+        });
+        notes.take(MOST_NOTES).collect()
+    }
+}
+
+/// Rolls upgrades back whose version is quarantined, and commits those whose time is over.
+pub(super) async fn watch(node: Weak<Node>) {
+    let mut failed: BTreeMap<Generation, Instant> = BTreeMap::new();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(node) = node.upgrade() else { return };
+        failed.retain(|_, at| at.elapsed() < AGAIN);
+        for lane in node.lanes.all() {
+            let Some(trial) = lane.installation().trial else { continue };
+            if failed.contains_key(&lane.generation) {
+                continue;
+            }
+            let copied = node.shared.copies.get(trial.copy).map_or(Timestamp(0), |copy| copy.at);
+            // One from before the upgrade is none of its doing.
+            let quarantine =
+                lane.book().meta().quarantine.clone().filter(|quarantine| quarantine.at > copied);
+            let done = match quarantine {
+                Some(quarantine) => {
+                    let reason = format!("it was quarantined: {}", quarantine.reason);
+                    let done =
+                        Arc::clone(&node).roll_back(lane.id.clone(), false, false, Some(reason.into()));
+                    done.await.map(drop)
+                }
+                None if is_over(&trial) => node.commit_by_time(&lane).await,
+                None => Ok(()),
+            };
+            if let Err(problem) = done {
+                failed.insert(lane.generation, Instant::now());
+                tracing::warn!(installation = %lane.id, %problem, "its upgrade could neither be rolled back nor committed; it is tried again");
+            }
+        }
+    }
+}
+
+/// The words of the server's log about copies and what comes of them.
+pub(super) fn told_copy(record: &AdminRecord) -> String {
+    match record {
+        AdminRecord::CopyBegun(copy::CopyBegun { id, of, generation, .. }) => {
+            format!("generation {of} of installation {id} is being copied, as generation {generation}")
+        }
+        AdminRecord::Copied(copied) => {
+            let copy::Copied { generation, of, .. } = &**copied;
+            format!("installation {} was copied, as generation {generation}", of.installation.id)
+        }
+        AdminRecord::Committed(Committed { id, by_time, .. }) => {
+            let by = if *by_time { ": its time was over" } else { "" };
+            format!("the upgrade of installation {id} was committed{by}")
+        }
+        _ => String::new(),
+    }
+}
+
+pub(super) fn told_rolled_back(copy::RolledBack { ended, new, .. }: &copy::RolledBack) -> String {
+    let (was, Installation { id, version, generation, .. }) =
+        (&ended.installation.version, &new.installation);
+    let went_back = new.installation.went_back.as_ref();
+    let why = went_back
+        .and_then(|went_back| went_back.reason.as_deref())
+        .map_or_else(String::new, |reason| format!(", since {reason}"));
+    format!("installation {id} was rolled back from version {was} to {version}, generation {generation}{why}")
+}

@@ -1,0 +1,403 @@
+//! Upgrades that are rolled back or committed: by people, by the host, and while the server is killed.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use ironloom_tests::apps::{install, number, wait_for_installation};
+use ironloom_tests::model::state_of;
+use ironloom_tests::package::Package;
+use ironloom_tests::steps::{STEPS_OF_A_COPY, STEPS_OF_A_VERSION};
+use ironloom_tests::{Client, Server, Setup, guests, wait_until};
+use serde_json::{Value, json};
+
+fn post(client: &Client, id: &str, deed: &str) -> Result<Value> {
+    client.post(&format!("/v1/installations/{id}/{deed}"), &json!({}))?.json()
+}
+
+/// Installs the guest `one-state`, which gives the count of `a/{n}` with each reading.
+fn install_sums(client: &Client) -> Result<Value> {
+    let (package, more) = (guests::package("one-state")?, json!({"settings": {"publish": true}}));
+    install(client, "sums", &package, json!({"value": ["a/{n}"]}), more)
+}
+
+/// The next version, which does the same.
+fn next() -> Result<Package> {
+    guests::package_as("com.example.one-state", "0.2.0", "one-state", |manifest| manifest)
+}
+
+fn file_of(server: &Server, package: &Package) -> Result<String> {
+    let path: PathBuf = server.setup().folder().join("next.ironloom");
+    std::fs::write(&path, package.tar())?;
+    Ok(path.to_str().context("no path")?.to_owned())
+}
+
+fn wait_for_readings(client: &Client, readings: u64) -> Result<Value> {
+    let what = format!("{readings} readings");
+    wait_for_installation(client, "sums", &what, |now| number(now, "counters.readings") == readings)
+}
+
+/// The counts that were published, by whatever generation.
+fn counts(client: &Client) -> Result<Vec<u64>> {
+    let is_own = |reading: &&Value| {
+        reading["point"].as_str().is_some_and(|point| point.starts_with("apps/sums/count"))
+    };
+    Ok(client.journal(0, "")?.iter().filter(is_own).map(|reading| number(reading, "value")).collect())
+}
+
+#[test]
+fn a_rollback_takes_the_readings_since_again_and_publishes_nothing_twice() -> Result<()> {
+    for engine in ["redb", "sled"] {
+        for restarts in [false, true] {
+            goes_back(engine, restarts).with_context(|| format!("engine {engine}, restarts {restarts}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn goes_back(engine: &str, restarts: bool) -> Result<()> {
+    let config = format!("[store]\nengine = \"{engine}\"\n");
+    let mut server = Setup::new()?.config(config).start()?;
+    install_sums(server.client())?;
+    for n in 1..=3 {
+        server.client().push_one("a/1", n)?;
+        wait_for_readings(server.client(), n)?;
+    }
+    let file = file_of(&server, &next()?)?;
+    let upgraded = server.cli_json(&["upgrade", "sums", &file])?;
+    assert_eq!((&upgraded["version"], &upgraded["trial"]["version"]), (&json!("0.2.0"), &json!("0.1.0")));
+    assert_eq!(number(&upgraded, "generation"), 1, "its history stays");
+    let copy = number(&upgraded, "trial.copy");
+    let copies = server.cli_json(&["copies", "sums"])?;
+    let [only] = copies["items"].as_array().context("no items")?.as_slice() else {
+        anyhow::bail!("{copies}")
+    };
+    assert_eq!((number(only, "generation"), &only["rollback"]), (copy, &json!(true)));
+    // One key, of one byte, with 16 bytes; 128 for any key.
+    assert_eq!((number(only, "bytes"), number(&copies, "bytes")), (1 + 16 + 128, 1 + 16 + 128));
+    server.client().push_one("a/1", 4)?;
+    server.client().push_one("a/2", 5)?;
+    wait_for_readings(server.client(), 5)?;
+    if restarts {
+        server = server.restarted()?;
+    }
+    let dry = server.cli_json(&["rollback", "sums", "--dry-run"])?;
+    assert_eq!((number(&dry, "again"), &dry["to"], &dry["version"]), (2, &json!("0.1.0"), &json!("0.2.0")));
+    post(server.client(), "sums", "pause")?;
+    let back = server.cli_json(&["rollback", "sums"])?;
+    assert_eq!(
+        (number(&back, "again"), &back["version"], &back["trial"]),
+        (2, &json!("0.1.0"), &Value::Null)
+    );
+    assert_eq!((number(&back, "generation"), number(&back, "revision")), (copy, 3));
+    if restarts {
+        server = server.restarted()?;
+    }
+    let client = server.client();
+    assert_eq!(state_of(client, "sums")?, [("1".to_owned(), (3, 6.0))].into(), "as of before");
+    post(client, "sums", "resume")?;
+    let done = wait_for_readings(client, 5)?;
+    assert_eq!((number(&done, "counters.derived"), number(&done, "counters.held_back")), (3, 2));
+    client.push_one("a/1", 6)?;
+    wait_for_readings(client, 6)?;
+    let expected = [("1".to_owned(), (5, 16.0)), ("2".to_owned(), (1, 5.0))];
+    assert_eq!(state_of(client, "sums")?, expected.into());
+    assert_eq!(counts(client)?, [1, 2, 3, 4, 1, 5], "each once");
+    // The state that it had is kept as of one that was reset.
+    let kept = client.all("/v1/kept")?;
+    ensure!(kept.len() == 1 && kept[0]["version"] == "0.2.0" && kept[0]["state"] == "kept", "{kept:?}");
+    let again = server.client().post("/v1/installations/sums/rollback", &json!({}))?.problem(409)?;
+    assert_eq!(again["kind"], "no-trial");
+    Ok(())
+}
+
+/// The same on a server that is killed at a step of a deed: afterwards it is as before or as after, and goes on.
+fn killed_at(engine: &str, step: &str, deed: &[&str]) -> Result<()> {
+    // Checkpoints come as they will, and a stop leaves all of the state in the store.
+    let base = Setup::new()?.config(format!("[store]\nengine = \"{engine}\"\n"));
+    let server = base.start()?;
+    install_sums(server.client())?;
+    for n in 1..=3 {
+        server.client().push_one("a/1", n)?;
+        wait_for_readings(server.client(), n)?;
+    }
+    let file = file_of(&server, &next()?)?;
+    let is_upgrade = deed == ["upgrade"];
+    if !is_upgrade {
+        server.cli_json(&["upgrade", "sums", &file])?;
+    }
+    server.client().push_one("a/2", 4)?;
+    wait_for_readings(server.client(), 4)?;
+    ensure!(server.stop()?.success());
+
+    let mut server = base.clone().env("FAILPOINTS", step).start()?;
+    let mut arguments = vec![deed[0], "sums"];
+    if is_upgrade {
+        arguments.push(&file);
+    }
+    let failed = server.cli(&arguments)?;
+    ensure!(!failed.status.success(), "it should have ended the server");
+    let ended = server.wait().context("the binary needs --features failpoints")?;
+    ensure!(std::os::unix::process::ExitStatusExt::signal(&ended) == Some(9), "{ended}");
+
+    let server = base.start()?;
+    let client = server.client();
+    let now = wait_for_readings(client, 4)?;
+    let has_trial = now["trial"].is_object();
+    let copies = || -> Result<Vec<Value>> {
+        let copies = client.get("/v1/installations/sums/copies")?.json()?;
+        Ok(copies["items"].as_array().cloned().unwrap_or_default())
+    };
+    let is_after = match deed[0] {
+        "upgrade" => {
+            ensure!((now["version"] == "0.2.0") == has_trial, "{now}");
+            has_trial
+        }
+        "rollback" => {
+            ensure!((now["version"] == "0.1.0") != has_trial, "{now}");
+            !has_trial
+        }
+        _ => {
+            assert_eq!(now["version"], "0.2.0");
+            !has_trial
+        }
+    };
+    ensure!(!has_trial || copies()?.iter().any(|copy| copy["rollback"] == true), "{now}");
+    // What a copy that didn't come about has left goes.
+    wait_until("nothing to be purged", || {
+        Ok(client.all("/v1/kept")?.iter().all(|kept| kept["state"] == "kept"))
+    })?;
+    let sums = [("1".to_owned(), (3, 6.0)), ("2".to_owned(), (1, 4.0))];
+    wait_until("its state", || Ok(state_of(client, "sums")? == sums.clone().into()))?;
+    if !is_after {
+        ensure!(server.cli(&arguments)?.status.success(), "it can be done now");
+    }
+    if has_trial && deed[0] == "upgrade" || !is_after && deed[0] == "upgrade" {
+        server.cli_json(&["rollback", "sums"])?;
+    }
+    let done = wait_for_readings(client, 4)?;
+    assert_eq!(state_of(client, "sums")?, sums.clone().into(), "{done}");
+    client.push_one("a/1", 5)?;
+    wait_for_readings(client, 5)?;
+    let sums = [("1".to_owned(), (4, 11.0)), ("2".to_owned(), (1, 4.0))];
+    assert_eq!(state_of(client, "sums")?, sums.into());
+    assert_eq!(counts(client)?, [1, 2, 3, 1, 4], "each once");
+    Ok(())
+}
+
+fn killed_at_all(deed: &str, steps: &[&str]) -> Result<()> {
+    for engine in ["redb", "sled"] {
+        for step in steps {
+            killed_at(engine, step, &[deed]).with_context(|| format!("engine {engine}, {deed}, {step}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_that_is_killed_while_it_upgrades_has_done_it_or_not() -> Result<()> {
+    killed_at_all("upgrade", &STEPS_OF_A_COPY)?;
+    killed_at_all("upgrade", &STEPS_OF_A_VERSION[..1])
+}
+
+#[test]
+fn a_server_that_is_killed_while_it_rolls_back_has_done_it_or_not() -> Result<()> {
+    killed_at_all("rollback", &STEPS_OF_A_VERSION[1..3])
+}
+
+#[test]
+fn a_server_that_is_killed_while_it_commits_has_done_it_or_not() -> Result<()> {
+    killed_at_all("commit", &STEPS_OF_A_VERSION[3..])
+}
+
+/// An app of texts, whose next version panics at `panic`; the first refuses that.
+fn install_texts(client: &Client) -> Result<Value> {
+    let package = guests::package_as("com.example.both", "0.0.1", "both", |manifest| manifest)?;
+    install(client, "texts", &package, json!({"scenario": ["commands"]}), json!({"limits": {"cpu": "1 s"}}))
+}
+
+fn panics() -> Result<Package> {
+    guests::package_as("com.example.hostile", "0.2.0", "hostile", |manifest| {
+        manifest
+            .replace("com.example.hostile", "com.example.both")
+            .replace("[inputs.command]", "[inputs.scenario]")
+    })
+}
+
+#[test]
+fn a_version_that_is_quarantined_is_rolled_back_by_the_host() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    install_texts(client)?;
+    client.push_one("commands", "raise")?;
+    let before =
+        wait_for_installation(client, "texts", "the first", |now| number(now, "counters.readings") == 1)?;
+    let file = file_of(&server, &panics()?)?;
+    server.cli_json(&["upgrade", "texts", &file])?;
+    for _ in 0..5 {
+        client.push_one("commands", "panic")?;
+    }
+    let back = wait_for_installation(client, "texts", "the rollback", |now| now["version"] == "0.0.1")?;
+    assert_eq!((&back["trial"], number(&back, "revision")), (&Value::Null, 3));
+    let done =
+        wait_for_installation(client, "texts", "all of it", |now| number(now, "counters.readings") == 6)?;
+    assert_eq!(done["state"], "running");
+    assert_eq!(number(&done, "counters.dead_letters"), 5, "the old version refuses them");
+    let mut keys: Vec<_> = client.all("/v1/installations/texts/state")?;
+    keys.retain(|entry| entry["key"] != "answer/raise");
+    assert_eq!(keys, [Value::Null; 0], "the state of before, in its form: {before}");
+    ensure!(server.setup().said().contains("was rolled back from version 0.2.0 to 0.0.1"), "it says so");
+    let told = "installation texts was rolled back from version 0.2.0 to 0.0.1 at";
+    let ready = client.get("/readyz")?.text();
+    ensure!(ready.contains(told) && ready.contains("it was quarantined"), "{ready}");
+    let alarms = client.all("/v1/alarms")?;
+    let id = format!("{}-1", number(&done, "generation"));
+    ensure!(alarms.len() == 1 && alarms[0]["id"] == id, "it stands as before the upgrade: {alarms:?}");
+    // Once it is changed, nobody is told any more.
+    client.patch("/v1/installations/texts", &json!({"limits": {"cpu": "900 ms"}}))?.json()?;
+    ensure!(!client.get("/readyz")?.text().contains(told));
+    Ok(())
+}
+
+#[test]
+fn an_upgrade_is_committed_by_people_or_by_time() -> Result<()> {
+    let server = Setup::new()?.config("[copies]\ncommit_after = \"3 s\"\nnumber = 1\n").start()?;
+    let client = server.client();
+    install_sums(client)?;
+    client.push_one("a/1", 1)?;
+    wait_for_readings(client, 1)?;
+    let file = file_of(&server, &next()?)?;
+    server.cli_json(&["upgrade", "sums", &file])?;
+    let committed = server.cli_json(&["commit", "sums"])?;
+    assert_eq!((&committed["version"], &committed["trial"]), (&json!("0.2.0"), &Value::Null));
+    for deed in ["commit", "rollback"] {
+        let refused = client.post(&format!("/v1/installations/sums/{deed}"), &json!({}))?.problem(409)?;
+        assert_eq!(refused["kind"], "no-trial");
+    }
+    let third = guests::package_as("com.example.one-state", "0.3.0", "one-state", |manifest| manifest)?;
+    let file = file_of(&server, &third)?;
+    ensure!(server.cli_json(&["upgrade", "sums", &file])?["trial"].is_object(), "it may be rolled back");
+    wait_for_installation(client, "sums", "its time to be over", |now| now["trial"].is_null())?;
+    assert_eq!(client.installation("sums")?["version"], "0.3.0");
+    let copies = client.get("/v1/installations/sums/copies")?.json()?;
+    assert_eq!((copies["items"].as_array().map(Vec::len), &copies["max_number"]), (Some(1), &json!(1)));
+    assert_eq!(copies["items"][0]["version"], "0.2.0", "the older one is gone");
+    Ok(())
+}
+
+#[test]
+fn what_waits_at_an_upgrade_is_worked_off_by_either_version_and_again_by_the_old_one() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    install_sums(client)?;
+    client.push_one("a/1", 1)?;
+    wait_for_readings(client, 1)?;
+    post(client, "sums", "pause")?;
+    client.push_one("a/1", 2)?;
+    let file = file_of(&server, &next()?)?;
+    let upgraded = server.cli_json(&["upgrade", "sums", &file])?;
+    assert_eq!(upgraded["pending_revisions"][0]["version"], "0.1.0");
+    client.push_one("a/1", 3)?;
+    post(client, "sums", "resume")?;
+    wait_for_readings(client, 3)?;
+    client.push_one("a/1", 4)?;
+    wait_for_readings(client, 4)?;
+    let back = server.cli_json(&["rollback", "sums"])?;
+    assert_eq!(number(&back, "again"), 3, "those that waited were dealt with since");
+    let done = wait_for_readings(client, 4)?;
+    assert_eq!(
+        (state_of(client, "sums")?, number(&done, "counters.held_back")),
+        ([("1".to_owned(), (4, 10.0))].into(), 3)
+    );
+    assert_eq!(counts(client)?, [1, 2, 3, 4]);
+    Ok(())
+}
+
+#[test]
+fn a_rollback_is_refused_where_the_journal_no_longer_reaches_back_unless_the_cursor_is_kept() -> Result<()> {
+    let setup = Setup::new()?.config("[site]\nclock = \"feed\"\n[journal]\nmax_age = \"30 d\"\n");
+    let server = setup.start()?;
+    let push = |client: &Client, at: &str, value: u64| -> Result<()> {
+        let line = json!({"point": "a/1", "value": value, "at": at}).to_string();
+        client.push(line.as_bytes(), None)?.json()?;
+        Ok(())
+    };
+    install_sums(server.client())?;
+    push(server.client(), "2020-01-01T00:00:00Z", 1)?;
+    wait_for_readings(server.client(), 1)?;
+    let file = file_of(&server, &next()?)?;
+    server.cli_json(&["upgrade", "sums", &file])?;
+    push(server.client(), "2020-01-02T00:00:00Z", 2)?;
+    wait_for_readings(server.client(), 2)?;
+    // A stop writes what there is into a block.
+    ensure!(server.stop()?.success());
+    let server = setup.start()?;
+    push(server.client(), "2020-03-01T00:00:00Z", 3)?;
+    wait_for_readings(server.client(), 3)?;
+    ensure!(server.stop()?.success());
+    let server = setup.start()?;
+    let client = server.client();
+    wait_until("the first readings to go", || {
+        Ok(client.journal(0, "")?.first().is_none_or(|first| number(first, "sequence") > 3))
+    })?;
+    let refused = client.post("/v1/installations/sums/rollback", &json!({}))?.problem(409)?;
+    assert_eq!(refused["kind"], "journal");
+    assert_eq!(client.installation("sums")?["version"], "0.2.0", "nothing is changed");
+    let back = server.cli_json(&["rollback", "sums", "--keep-cursor"])?;
+    assert_eq!((number(&back, "again"), &back["version"]), (0, &json!("0.1.0")));
+    let warning = back["warnings"][0].as_str().unwrap_or_default();
+    ensure!(warning.contains("aren't taken again"), "{back}");
+    assert_eq!(state_of(client, "sums")?, [("1".to_owned(), (1, 1.0))].into());
+    push(client, "2020-03-02T00:00:00Z", 4)?;
+    wait_until("the next one", || Ok(state_of(client, "sums")? == [("1".to_owned(), (2, 5.0))].into()))?;
+    Ok(())
+}
+
+#[test]
+fn whoever_upgrades_rolls_back_commits_and_uninstalls_at_once_leaves_one_or_the_other() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    let old = client.add_package(&guests::package("one-state")?.tar())?;
+    let new = client.add_package(&next()?.tar())?;
+    for round in 0..4 {
+        install_sums(client)?;
+        for n in 1..=20 {
+            client.push_one(&format!("a/{}", n % 3), n)?;
+        }
+        wait_for_readings(client, 20)?;
+        let expected = state_of(client, "sums")?;
+        let deed = |path: &str, body: Value| client.post(&format!("/v1/installations/sums/{path}"), &body);
+        let to = |package: &str| client.patch("/v1/installations/sums", &json!({"package": package}));
+        let answers = std::thread::scope(|scope| {
+            let all = [
+                scope.spawn(|| to(&new)),
+                scope.spawn(|| to(&old)),
+                scope.spawn(|| deed("rollback", json!({}))),
+                scope.spawn(|| to(&new)),
+                scope.spawn(|| deed("commit", json!({}))),
+                scope.spawn(|| deed("rollback", json!({}))),
+                scope.spawn(|| match round % 2 {
+                    0 => deed("pause", json!({})),
+                    _ => client.delete("/v1/installations/sums"),
+                }),
+            ];
+            all.map(|one| one.join().map_err(|_| anyhow::anyhow!("it panicked")))
+        });
+        for answer in answers {
+            let answer = answer??;
+            ensure!(answer.status < 500, "round {round}: {} {}", answer.status, answer.text());
+        }
+        // A rollback may have come before the end of what was to be uninstalled.
+        if client.get("/v1/installations/sums")?.status == 200 {
+            post(client, "sums", "resume")?;
+            wait_for_readings(client, 20)?;
+            wait_until("its state", || Ok(state_of(client, "sums")? == expected))?;
+            client.delete("/v1/installations/sums")?.json()?;
+        }
+        client.get("/v1/installations/sums/copies")?.problem(404)?;
+    }
+    // Nothing is left of the copies of those that are gone.
+    wait_until("the copies to go", || {
+        Ok(client.all("/v1/kept")?.iter().all(|kept| kept["state"] == "kept"))
+    })?;
+    Ok(())
+}
