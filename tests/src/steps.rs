@@ -47,3 +47,7 @@ pub const STEPS_OF_A_COPY: [&str; 4] = ["copy-begun", "copy-step", "copy-rest-du
 /// Behind the record of a version that comes, goes back or stays, and before the one of a rollback.
 pub const STEPS_OF_A_VERSION: [&str; 4] =
     ["upgrade-recorded", "rollback-loaded", "rollback-recorded", "commit-recorded"];
+
+/// Behind the file of a package and behind its record, and before and behind the record of an install.
+pub const STEPS_OF_AN_INSTALL: [&str; 4] =
+    ["package-written", "package-recorded", "install-loaded", "install-recorded"];

@@ -9,8 +9,8 @@ use ironloom_tests::apps::{install, number, wait_for_installation};
 use ironloom_tests::load::Load;
 use ironloom_tests::package::Package;
 use ironloom_tests::steps::{
-    STEPS_OF_A_COPY, STEPS_OF_A_PURGE, STEPS_OF_A_SET_POINT, STEPS_OF_A_VERSION, STEPS_OF_START,
-    STEPS_UNDER_LOAD,
+    STEPS_OF_A_COPY, STEPS_OF_A_PURGE, STEPS_OF_A_SET_POINT, STEPS_OF_A_VERSION, STEPS_OF_AN_INSTALL,
+    STEPS_OF_START, STEPS_UNDER_LOAD,
 };
 use ironloom_tests::{Client, Server, Setup, guests, model, wait_until};
 use rand::{Rng, SeedableRng};
@@ -333,6 +333,7 @@ fn every_failpoint_is_in_the_plan() -> Result<()> {
         .chain(&STEPS_OF_A_SET_POINT)
         .chain(&STEPS_OF_A_COPY)
         .chain(&STEPS_OF_A_VERSION)
+        .chain(&STEPS_OF_AN_INSTALL)
         .map(|step| (*step).to_owned())
         .collect();
     assert_eq!(found, planned);

@@ -468,3 +468,64 @@ fn live_lanes_are_hardly_slower_beside_a_rehearsal() -> Result<()> {
     ensure!(beside <= alone.mul_f64(1.1), "{beside:?} beside a rehearsal, {alone:?} alone");
     Ok(())
 }
+
+/// Pushes a reading, and waits until it is dealt with.
+fn count(client: &Client, n: u64) -> Result<()> {
+    client.push_one("a/1", n)?;
+    wait_for_installation(client, "sums", "the reading", |one| number(one, "counters.readings") == n)?;
+    Ok(())
+}
+
+#[test]
+fn a_rehearsal_starts_from_the_last_copy_before_its_time() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    let package = guests::package("one-state")?;
+    install(client, "sums", &package, json!({"value": ["a/{n}"]}), json!({"settings": {"publish": true}}))?;
+    (1..=3).try_for_each(|n| count(client, n))?;
+    // From here on its state rests on more than its records.
+    let path = "/v1/installations/sums";
+    client.post(&format!("{path}/pause"), &json!({}))?.json()?;
+    let entry = client.get(&format!("{path}/state/1"))?.json()?;
+    let same = json!({"base64": entry["value"]["base64"]}).to_string();
+    let json = [("content-type", "application/json")];
+    client.send("PUT", &format!("{path}/state/1"), &json, same.as_bytes())?.json()?;
+    client.post(&format!("{path}/resume"), &json!({}))?.json()?;
+    count(client, 4)?;
+    let same = |version: &str| {
+        let package = guests::package_as("com.example.one-state", version, "one-state", |manifest| manifest);
+        client.add_package(&package?.tar())
+    };
+    let refused =
+        start(client, "sums", &json!({"from": "beginning", "change": {"package": same("0.1.1")?}}))?;
+    let refused = refused.problem(422)?;
+    let detail = refused["detail"].as_str().unwrap_or_default();
+    ensure!(detail.contains("a person changed its state") && detail.contains("from any time"), "{refused}");
+
+    client.patch(path, &json!({"package": same("0.2.0")?}))?.json()?;
+    let copies = client.get(&format!("{path}/copies"))?.json()?;
+    let copied: jiff::Timestamp = copies["items"][0]["time"].as_str().context("no time")?.parse()?;
+    // The report counts what comes at `from` and later; whole seconds lie between.
+    std::thread::sleep(Duration::from_millis(1_100));
+    let from = jiff::Timestamp::now();
+    (5..=7).try_for_each(|n| count(client, n))?;
+    let change = json!({"package": same("0.2.1")?});
+    let found = report(client, "sums", &json!({"from": from, "change": change}))?;
+    assert_eq!(
+        (&found["start"]["kind"], &found["start"]["time"]),
+        (&json!("copy"), &copies["items"][0]["time"])
+    );
+    assert_eq!((&found["same"], &found["otherwise"]), (&json!(true), &Value::Null), "{found}");
+    assert_eq!((number(&found, "old.readings"), number(&found, "new.readings")), (3, 3));
+    assert_eq!(number(&found, "as_recorded"), 3, "nothing before the copy ran again");
+
+    // Before the copy there is no start, and the refusal says from when on there is one.
+    let refused = start(client, "sums", &json!({"from": copied, "change": change}))?.problem(422)?;
+    let detail = refused["detail"].as_str().unwrap_or_default();
+    let earliest = detail.split("the earliest time is ").nth(1).context("no time")?;
+    let earliest: jiff::Timestamp = earliest.trim_end_matches('.').parse()?;
+    ensure!(copied < earliest && earliest <= from, "{detail}");
+    let found = report(client, "sums", &json!({"from": earliest, "change": change}))?;
+    assert_eq!((&found["start"]["kind"], &found["same"]), (&json!("copy"), &json!(true)));
+    Ok(())
+}

@@ -110,6 +110,17 @@ fn goes_back(engine: &str, restarts: bool) -> Result<()> {
     Ok(())
 }
 
+/// Says whether a deed was done, and fails where it was done by halves.
+fn is_done(deed: &str, now: &Value) -> Result<bool> {
+    let has_trial = now["trial"].is_object();
+    match deed {
+        "upgrade" => ensure!((now["version"] == "0.2.0") == has_trial, "{now}"),
+        "rollback" => ensure!((now["version"] == "0.1.0") != has_trial, "{now}"),
+        _ => assert_eq!(now["version"], "0.2.0"),
+    }
+    Ok(if deed == "upgrade" { has_trial } else { !has_trial })
+}
+
 /// The same on a server that is killed at a step of a deed: afterwards it is as before or as after, and goes on.
 fn killed_at(engine: &str, step: &str, deed: &[&str]) -> Result<()> {
     // Checkpoints come as they will, and a stop leaves all of the state in the store.
@@ -147,20 +158,7 @@ fn killed_at(engine: &str, step: &str, deed: &[&str]) -> Result<()> {
         let copies = client.get("/v1/installations/sums/copies")?.json()?;
         Ok(copies["items"].as_array().cloned().unwrap_or_default())
     };
-    let is_after = match deed[0] {
-        "upgrade" => {
-            ensure!((now["version"] == "0.2.0") == has_trial, "{now}");
-            has_trial
-        }
-        "rollback" => {
-            ensure!((now["version"] == "0.1.0") != has_trial, "{now}");
-            !has_trial
-        }
-        _ => {
-            assert_eq!(now["version"], "0.2.0");
-            !has_trial
-        }
-    };
+    let is_after = is_done(deed[0], &now)?;
     ensure!(!has_trial || copies()?.iter().any(|copy| copy["rollback"] == true), "{now}");
     // What a copy that didn't come about has left goes.
     wait_until("nothing to be purged", || {
@@ -171,7 +169,7 @@ fn killed_at(engine: &str, step: &str, deed: &[&str]) -> Result<()> {
     if !is_after {
         ensure!(server.cli(&arguments)?.status.success(), "it can be done now");
     }
-    if has_trial && deed[0] == "upgrade" || !is_after && deed[0] == "upgrade" {
+    if is_upgrade {
         server.cli_json(&["rollback", "sums"])?;
     }
     let done = wait_for_readings(client, 4)?;

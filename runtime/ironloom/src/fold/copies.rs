@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -16,9 +17,13 @@ use super::{Gone, Shared};
 use crate::records::copy::{CopyFacts, Reason};
 use crate::records::installation::{Installation, Revision};
 use crate::records::lane::LaneMeta;
-use ironloom_storage::store::Key;
+use ironloom_storage::store::{Key, KeyKind, Scope};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{self, Digest, Generation, InstallationId, Ordinal, Sequence};
+use ironloom_types::page::pages;
+
+/// Keys of a copy that are read at once.
+const AT_ONCE: usize = 1_000;
 
 /// The reason why there is no copy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +106,7 @@ pub(super) struct Job {
 /// The stages of one.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// What the store has is copied, behind this key.
+    /// The state of the store is copied, behind this key.
     Stored { after: Option<Key>, done: oneshot::Sender<Result<(), CopyError>> },
     /// Checkpoints keep it like the store's.
     Followed,
@@ -210,6 +215,20 @@ impl Shared {
     pub(super) fn abandon_begun(&self) {
         let begun: Vec<_> = self.copies.begun.lock().keys().copied().collect();
         begun.into_iter().for_each(|generation| self.abandon_copy(generation));
+    }
+
+    /// The state that a copy has. Waits for the disk.
+    pub(crate) fn copied_state(&self, generation: Generation) -> Result<BTreeMap<Box<str>, Bytes>, String> {
+        let range = Scope::MAIN.generation(KeyKind::State, generation);
+        let mut state = BTreeMap::new();
+        for page in pages(|after: Option<&Key>| self.storage.scan(&range, after, AT_ONCE)) {
+            for (key, value) in page.map_err(|error| error.to_string())? {
+                if let Some(key) = key.state_text() {
+                    state.insert(key.into(), value);
+                }
+            }
+        }
+        Ok(state)
     }
 
     /// Reads a copy; `None` where it is gone by now. Waits for the disk.

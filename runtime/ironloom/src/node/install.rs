@@ -32,6 +32,7 @@ use ironloom_apps::cycles::find_cycle;
 use ironloom_apps::manifest::{Manifest, Timer};
 use ironloom_apps::wiring::Wiring;
 use ironloom_sandbox::LoadedApp;
+use ironloom_storage::failpoint;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{self, Digest, Generation, InstallationId, Sequence, SlotName};
 
@@ -152,7 +153,9 @@ impl Node {
             records.push(new.installation);
         }
         let routes = records.iter().map(|new| new.installation.generation).zip(routes).collect();
+        failpoint("install-loaded");
         self.change_with(AdminRecord::Installed(records), routes).await?;
+        failpoint("install-recorded");
         let lanes: Vec<_> =
             apps.into_iter().map(|(generation, app)| self.start_new(generation, app)).collect();
         drop(given);

@@ -14,6 +14,7 @@ use crate::records::admin::{AdminRecord, PackageRecord};
 use ironloom_apps::package::{self, PackageError};
 use ironloom_apps::roles::check_component;
 use ironloom_sandbox::{CompileError, LoadError};
+use ironloom_storage::failpoint;
 use ironloom_trust::key::PublicKey;
 use ironloom_types::ids::Digest;
 use ironloom_types::limits::Limits;
@@ -78,7 +79,10 @@ impl Node {
             .await
             .map_err(|error| problems::internal(&error))?
             .map_err(|error| problems::internal(&error))?;
-        self.change(AdminRecord::PackageAdded(Box::new(record))).await
+        failpoint("package-written");
+        self.change(AdminRecord::PackageAdded(Box::new(record))).await?;
+        failpoint("package-recorded");
+        Ok(())
     }
 
     /// A package that is known was sent again: a file that is gone or damaged is written anew, and

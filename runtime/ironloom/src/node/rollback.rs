@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The time after which a rollback that the host could not do is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// What a rollback goes back to.
+/// The things that a rollback goes back to.
 struct Before {
     trial: Trial,
     copy: ReadCopy,

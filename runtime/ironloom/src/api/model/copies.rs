@@ -48,7 +48,7 @@ pub(crate) struct Copies {
 /// An installation's state as of one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct CopyItem {
-    /// Its number.
+    /// The number under which the store has it.
     pub generation: Generation,
     /// The moment, by the machine's clock.
     pub at: Timestamp,

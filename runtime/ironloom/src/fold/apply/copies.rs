@@ -23,7 +23,7 @@ impl Applier {
         self.shared.copies.begin(generation, &id, at);
     }
 
-    /// What comes of one that was begun.
+    /// The end of one that was begun, and all that follows it.
     pub(super) fn copies(&mut self, record: AdminRecord) {
         match record {
             AdminRecord::Copied(copied) => self.keep_copy(*copied),

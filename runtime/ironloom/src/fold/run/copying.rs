@@ -12,7 +12,7 @@ use ironloom_types::page::{Page, pages};
 const STEP: usize = if cfg!(test) { 2 } else { 2_000 };
 /// Keys of other kinds than state that are copied at once.
 const AT_ONCE: usize = 256;
-/// What a generation has besides its state that a copy has, too. How much there may be of each is bounded.
+/// All else of a generation that a copy has, too: kinds of which there may be a bounded number.
 const BESIDES: [KeyKind; 3] = [KeyKind::Timer, KeyKind::Alarm, KeyKind::DeadLetter];
 
 /// Does one step of one copy; lanes that stand still come first. Whether there was one.

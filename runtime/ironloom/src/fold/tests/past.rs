@@ -3,7 +3,7 @@
 use super::model::Lane;
 use crate::fold::Shared;
 use crate::fold::durable::Durable;
-use ironloom_types::ids::Revision;
+use ironloom_types::ids::{Generation, Revision};
 
 /// Each revision is there, whether something runs under it or not.
 pub(super) fn check(shared: &Shared, lane: &Durable, model: &Lane) {
@@ -17,4 +17,19 @@ pub(super) fn check(shared: &Shared, lane: &Durable, model: &Lane) {
             Some(past) => assert_eq!(past.number, number),
         }
     }
+}
+
+/// The summaries of its invocations.
+pub(super) fn check_invocations(shared: &Shared, generation: Generation, model: &Lane) {
+    let (mut invocations, mut after) = (Vec::new(), model.meta.invocations_gone);
+    loop {
+        let last = model.meta.ordinal.next();
+        let (page, more) = shared.invocations.list(generation, after, last, 4).unwrap();
+        after = page.last().map_or(after, |last| last.ordinal);
+        invocations.extend(page.into_iter().map(|one| (one.ordinal.0, one.attempt)));
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(invocations, model.invocations.keys().copied().collect::<Vec<_>>());
 }

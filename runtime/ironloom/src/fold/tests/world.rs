@@ -588,15 +588,5 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
     }
     check_letters(shared, generation, model);
     past::check(shared, &lane, model);
-    let (mut invocations, mut after) = (Vec::new(), model.meta.invocations_gone);
-    loop {
-        let last = model.meta.ordinal.next();
-        let (page, more) = shared.invocations.list(generation, after, last, 4).unwrap();
-        after = page.last().map_or(after, |last| last.ordinal);
-        invocations.extend(page.into_iter().map(|one| (one.ordinal.0, one.attempt)));
-        if !more {
-            break;
-        }
-    }
-    assert_eq!(invocations, model.invocations.keys().copied().collect::<Vec<_>>());
+    past::check_invocations(shared, generation, model);
 }

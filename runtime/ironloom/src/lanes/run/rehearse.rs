@@ -1,5 +1,7 @@
 //! The server's side of a rehearsal: finds where to start from, and sends its subprocess what was recorded from there on.
 
+mod start;
+
 use std::sync::Arc;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
@@ -19,7 +21,7 @@ use crate::records::installation::Revision;
 use ironloom_apps::routing::Prepared;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{self, Digest, Ordinal, Sequence};
-use ironloom_types::rehearsal::{RehearsalStart, StartKind};
+use ironloom_types::rehearsal::RehearsalStart;
 
 /// For each second of the journal's reading so many of rest.
 const REST: u32 = 4;
@@ -68,45 +70,6 @@ struct Feed<'f> {
 }
 
 impl Runner {
-    /// The start of a rehearsal from this time on: the state at some moment before it, and the place from which
-    /// the records go on.
-    pub(crate) async fn starting_point(
-        &self,
-        lane: &Arc<Lane>,
-        from: Timestamp,
-    ) -> Result<StartingPoint, ReplayError> {
-        let (last, repaired) = ends(lane);
-        let no_start = |why: String| ReplayError::NoStart { from, why, earliest: None };
-        if let Some(repaired) = repaired {
-            return Err(no_start(format!(
-                "a person changed its state before invocation {}",
-                repaired.next()
-            )));
-        }
-        let records = match self.records(lane, Ordinal(0), last).await {
-            Ok(records) => records.ok_or(ReplayError::Nothing)?,
-            Err(ReplayError::NotKept(kept)) => {
-                return Err(no_start(format!(
-                    "the records of its invocations before {kept} are no longer kept"
-                )));
-            }
-            Err(error) => return Err(error),
-        };
-        let first = records.iter().find(|record| record.readings > 0).map(|record| record.first);
-        if first.is_some_and(|first| first < self.shared.journal.first()) {
-            return Err(no_start("the journal no longer has its first readings".to_owned()));
-        }
-        let mut before = Replica::default();
-        let began = lane.book().meta().began;
-        before.come_to(began.time);
-        Ok(StartingPoint {
-            start: RehearsalStart { kind: StartKind::Beginning, time: began.time, after: Ordinal(0) },
-            before,
-            revision: lane.first_revision(),
-            through: began.sequence,
-        })
-    }
-
     /// The last invocation that a rehearsal runs.
     pub(crate) fn last_invocation(&self, lane: &Lane) -> Ordinal {
         ends(lane).0
