@@ -1176,7 +1176,7 @@ impl World {
 }
 
 /// Routes as of the points that there are.
-fn prepared(shared: &Shared, inputs: &[InputBinding]) -> PreparedRoutes {
+pub(super) fn prepared(shared: &Shared, inputs: &[InputBinding]) -> PreparedRoutes {
     let changes = shared.routing.read().changes();
     let mut routes = Prepared::new(inputs);
     let names = shared.points.names();
