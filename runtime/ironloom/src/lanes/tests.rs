@@ -101,6 +101,7 @@ fn numbered(number: u32) -> (Lane, RoutingTable) {
         package,
         standing: Standing::Running,
         revision: ids::Revision(1),
+        publisher: None,
     };
     let revision = Revision {
         number: ids::Revision(1),

@@ -123,8 +123,13 @@ impl Node {
             // The fold learns of a generation only with its record: the next one given must not wait for that.
             *given = self.shared.last_generation().max(*given).next();
             let owner = trust.check(known, Named::of(request));
+            let is_theirs = kept.as_ref().map_or(Ok(()), |kept| trust.check_same_publisher(&kept.ended));
+            let owner = is_theirs
+                .and(owner)
+                .map_err(|problem| several::of_item(problem, at, &request.id, requests.len()))?;
             let NewInstallation { installation, revision, meta, .. } = &mut new.installation;
             (installation.begun, revision.begun) = (*given, *given);
+            installation.publisher = trust.owner_of(&installation.app);
             match kept {
                 // Another one than was planned with.
                 Some(kept) if kept.generation != installation.generation => {
@@ -146,8 +151,7 @@ impl Node {
                     *meta = first_meta((from, cursor), &known.manifest, revision, self.shared.clock.now());
                 }
             }
-            new.installation.owner =
-                owner.map_err(|problem| several::of_item(problem, at, &request.id, requests.len()))?;
+            new.installation.owner = owner;
             apps.push((new.installation.installation.generation, new.app));
             records.push(new.installation);
         }
@@ -261,6 +265,7 @@ impl New {
             package: request.package,
             standing: Standing::Running,
             revision: ids::Revision(1),
+            publisher: None,
         };
         let revision = Revision {
             number: ids::Revision(1),

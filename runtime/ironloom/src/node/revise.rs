@@ -326,8 +326,13 @@ impl Node {
         }
         // Another one of its app may have been installed since it was planned.
         let is_other = revision.package != before.revision.package;
-        let owner = if is_other { self.trust().check(&known, Named::Nobody)? } else { None };
-        let installation = installed(&lane.installation(), &revision, &known.manifest);
+        let mut trust = self.trust();
+        let owner = if is_other { trust.check(&known, Named::Nobody)? } else { None };
+        let mut installation = installed(&lane.installation(), &revision, &known.manifest);
+        if is_other {
+            trust.check_same_publisher(&installation)?;
+            installation.publisher = trust.owner_of(&installation.app);
+        }
         let now = self.shared.clock.now();
         let mut meta = lane.book().meta().clone();
         meta.cron_due = cron_due(&meta, before, &known.manifest, &revision, now);

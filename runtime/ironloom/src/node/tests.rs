@@ -132,6 +132,7 @@ fn installed(id: &InstallationId, generation: u64) -> AdminRecord {
         package: INSTALLED,
         standing: Standing::Running,
         revision: ids::Revision(1),
+        publisher: None,
     };
     let meta = LaneMeta { next_dead_letter: 2, next_alarm: 2, dead_letters_kept: 1, ..LaneMeta::default() };
     AdminRecord::Installed(vec![NewInstallation { installation, revision, meta, adopted: None, owner: None }])

@@ -8,6 +8,7 @@ use super::{Node, problems};
 use crate::api::facade::{Answer, InstallRequest, Place, Problem};
 use crate::config::{NotAllowed, Policy};
 use crate::fold::KnownPackage;
+use crate::records::installation::Installation;
 use crate::records::owner::{AppOwner, MOST_OWNERS};
 use ironloom_apps::allowance::PartialLimits;
 use ironloom_trust::catalog::CatalogName;
@@ -249,23 +250,20 @@ impl Trust<'_> {
 }
 
 impl Trust<'_> {
-    /// 409 where an installation is of another publisher than the id of its app belongs to by now: its state and what it was
-    /// granted don't go over to somebody else.
-    pub(super) fn check_same_publisher(&self, before: &KnownPackage) -> Answer<()> {
-        let app = &before.manifest.id;
-        let signers = &before.record.signers;
-        let Some(key) = self.owner_of(app).filter(|key| !signers.is_empty() && !signers.contains(key)) else {
+    /// 409 where an installation is, or was, of another publisher than the id of its app belongs to with this change: its state and
+    /// what it was granted don't go over to somebody else.
+    pub(super) fn check_same_publisher(&self, before: &Installation) -> Answer<()> {
+        let app = &before.app;
+        let Some((was, key)) = before.publisher.zip(self.owner_of(app)).filter(|(was, key)| was != key)
+        else {
             return Ok(());
         };
         let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
         let by = self.node.shared.owners.read().get(app).and_then(|owner| owner.catalog.clone());
-        let is_successor =
-            |old: &PublicKey| rules::successors(&words, app, *old, by.as_deref()).contains(&key);
-        if signers.iter().any(is_successor) {
+        if rules::successors(&words, app, was, by.as_deref()).contains(&key) {
             return Ok(());
         }
-        let detail =
-            format!("it is of the publisher {}, and the id {app} belongs to {key} by now", listed(signers));
+        let detail = format!("it is of the publisher {was}, and the id {app} belongs to {key} by now");
         Err(Problem::conflict("publisher-changed", detail)
             .at(Place::field("package"))
             .hint("What runs goes on. Uninstall it and install the other one anew, without its state."))

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use ironloom_apps::binding::Bindings;
 use ironloom_apps::grants::Grants;
+use ironloom_trust::key::PublicKey;
 use ironloom_types::ids::{self, AppId, Digest, Generation, InstallationId, Sequence};
 use ironloom_types::limits::Limits;
 
@@ -29,6 +30,9 @@ pub(crate) struct Installation {
     pub standing: Standing,
     /// Its newest revision.
     pub revision: ids::Revision,
+    /// The key that the app's id belonged to when its package was chosen; none while only unsigned ones were installed. Its state
+    /// doesn't go over to anybody else, whatever becomes of the package and its signatures.
+    pub publisher: Option<PublicKey>,
 }
 
 /// Whether an admin lets an installation's lane run. That one is quarantined stands in its

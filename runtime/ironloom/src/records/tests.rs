@@ -353,6 +353,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         package,
         standing: Standing::Paused,
         revision: ids::Revision(1),
+        publisher: Some(KEY.parse().unwrap()),
     };
     let input = InputBinding {
         name: slot("weight"),

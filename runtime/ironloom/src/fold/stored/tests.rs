@@ -56,6 +56,7 @@ fn installations() {
         package,
         standing,
         revision: ids::Revision(2),
+        publisher: None,
     };
     for (standing, standing_byte) in [(Standing::Running, "00"), (Standing::Paused, "01")] {
         let expected = [
@@ -75,6 +76,8 @@ fn installations() {
             standing_byte,
             // The revision.
             "02",
+            // No publisher.
+            "00",
         ];
         golden(installation(standing), &expected.concat());
     }
@@ -335,6 +338,7 @@ fn a_generation() {
         package,
         standing: Standing::Running,
         revision: ids::Revision(2),
+        publisher: None,
     };
     let removed_only =
         StoredLane { installation, meta: LaneMeta::default(), removed: Some(removed), ended: None };
@@ -343,8 +347,8 @@ fn a_generation() {
     // timer, no gap, where it began, nothing published, no change by a person, no invocation gone, nothing skipped.
     let meta = "00".repeat(5 + 15 + 8 + 1 + 5 + 1 + 1 + 1 + 1 + 2 + 1 + 1 + 1 + 1);
     golden(removed_only, &format!("0470696773{meta}01d2090100"));
-    // As one that may be adopted: id, generation, number, app, version, package, running, revision.
-    let ended = format!("0470696773030410636f6d2e6578616d706c652e7069677305302e312e30{package_bytes}0002");
+    // As one that may be adopted: id, generation, number, app, version, package, running, revision, no publisher.
+    let ended = format!("0470696773030410636f6d2e6578616d706c652e7069677305302e312e30{package_bytes}000200");
     golden(kept, &format!("0470696773{meta}01d2090101{ended}"));
 }
 

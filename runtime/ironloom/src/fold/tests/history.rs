@@ -1237,6 +1237,7 @@ fn new_installation(
         package,
         standing: Standing::Running,
         revision: ids::Revision(1),
+        publisher: None,
     };
     let revision = Revision {
         number: ids::Revision(1),

@@ -171,6 +171,7 @@ mod tests {
             package: Digest([1; 32]),
             standing: Standing::Paused,
             revision: ids::Revision(4),
+            publisher: None,
         };
         let set = OneShot { due: Timestamp(5), asked: Timestamp(5) };
         let alarms = vec![testing::alarm("room", 1, "hot", None)];

@@ -102,6 +102,11 @@ impl Node {
             };
             let asked = consented(&mut trust, request, known, &plan);
             let Some(consent) = wrong.take(at, asked) else { continue };
+            if let Some(kept) = &kept
+                && wrong.take(at, trust.check_same_publisher(&kept.ended)).is_none()
+            {
+                continue;
+            }
             match &kept {
                 Some(kept) => plan.warnings.extend(kept.warnings(&plan, &known.manifest, first)),
                 None => plan.warnings.extend(self.kept_told(&request.id)),

@@ -28,9 +28,7 @@ impl Node {
         if is.id == *app {
             let mut trust = self.trust();
             trust.check(&known, Named::Nobody)?;
-            if let Some(was) = self.known(lane.installation().package) {
-                trust.check_same_publisher(&was)?;
-            }
+            trust.check_same_publisher(&lane.installation())?;
             return Ok(known);
         }
         let id = &lane.id;

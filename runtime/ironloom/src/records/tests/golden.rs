@@ -106,13 +106,15 @@ pub(super) const COMPILED: &str = concat!(
     "323032303230323032303230323032303230323032477368613235363a303330333033303330333033303330333033303330",
     "33303330333033303330333033303330333033303330333033303330333033303330333033303330333033",
 );
-/// An installation: id, generation, the number that it was given, app, version, package, paused, revision.
+/// An installation: id, generation, the number that it was given, app, version, package, paused, revision, the key of its
+/// publisher.
 macro_rules! installation {
     () => {
         concat!(
             "0470696773030510636f6d2e6578616d706c652e7069677305302e312e30477368613235363a303430343034303430343034",
             "3034303430343034303430343034303430343034303430343034303430343034303430343034303430343034303430343034",
             "30340101",
+            "0133656432353531393a5f46484e6a6d49596f614f4e70483751416a44775741675737524f364d774f735865755246556951674355",
         )
     };
 }
@@ -148,9 +150,9 @@ macro_rules! alarm_and_timers {
 }
 /// A list of one, which adopts its generation.
 pub(super) const INSTALLED: &str =
-    concat!("b90100000301", new_installation!(), "01", alarm_and_timers!(), "00");
+    concat!("ee0100000301", new_installation!(), "01", alarm_and_timers!(), "00");
 pub(super) const REVISED: &str = concat!(
-    "0c0200000d",
+    "410200000d",
     new_installation!(),
     alarm_and_timers!(),
     // Two keys, of which one is deleted.
@@ -160,10 +162,10 @@ pub(super) const REVISED: &str = concat!(
 );
 /// Ended at 1234; the new one adopts nothing.
 pub(super) const RESET: &str =
-    concat!("040200000e", installation!(), no_meta!(), "d209", new_installation!(), "0000");
+    concat!("6e0200000e", installation!(), no_meta!(), "d209", new_installation!(), "0000");
 pub(super) const STANDING: &str = concat!("910000000404706967730301", lane_meta!());
 /// At 1234, and purged.
-pub(super) const UNINSTALLED: &str = concat!("9800000005", installation!(), no_meta!(), "d20901");
+pub(super) const UNINSTALLED: &str = concat!("cd00000005", installation!(), no_meta!(), "d20901");
 pub(super) const ALARM: &str = concat!(
     "3f0000000603",
     // An episode, acknowledged and not cleared.
