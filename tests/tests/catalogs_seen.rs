@@ -119,6 +119,33 @@ fn a_catalog_that_was_removed_isnt_forgotten() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn another_catalog_of_a_forgotten_ones_name_has_no_say_in_its_ids() -> Result<()> {
+    let (maker, server) = site()?;
+    let package = fetch(&server, "0.1.0")?;
+    install(&server, "rooms", &package)?.json()?;
+    server.client().delete("/v1/catalogs/plant?forget=true")?;
+    // Its root says that the key of its own publisher has taken the place of the first one's.
+    let other = Maker::new(&server.setup().folder().join("other"))?;
+    fs::remove_dir_all(other.catalog())?;
+    fs::create_dir_all(other.catalog().join("packages"))?;
+    other.plan("")?;
+    let root = ["catalog", "root", "catalog", "--root-key", &other.root, "--index-key", &other.index];
+    let rotate = ["--rotate", &maker.publisher, &other.publisher, "com.example"];
+    done(&other.folder, &[&root[..], &rotate].concat())?;
+    other.add("0.9.0", "publisher.key")?;
+    other.publish()?;
+    other.add_to(&server)?;
+    let taken = fetch(&server, "0.9.0")?;
+    let upgrade = server.client().patch("/v1/installations/rooms", &json!({"package": taken}))?;
+    refused(upgrade, 409, "publisher-changed", &maker.publisher)?;
+    // Not after a restart, either.
+    let server = server.restarted()?;
+    let upgrade = server.client().patch("/v1/installations/rooms", &json!({"package": taken}))?;
+    refused(upgrade, 409, "publisher-changed", &maker.publisher)?;
+    Ok(())
+}
+
 /// Signs an index that this changes.
 fn publish_changed(maker: &Maker, change: impl Fn(&mut Value)) -> Result<()> {
     done(&maker.folder, &["catalog", "build", "catalog"])?;

@@ -26,7 +26,7 @@ use ironloom_trust::catalog::trust_file::MAX_SEEN;
 use ironloom_trust::key::PublicKey;
 use ironloom_trust::rotation::is_prefix;
 use ironloom_types::clock::{Timestamp, host_time};
-use ironloom_types::ids::Digest;
+use ironloom_types::ids::{CatalogNumber, Digest};
 
 /// The most packages that are got at a time, each of another catalog.
 const MOST_FETCHED: usize = 4;
@@ -42,8 +42,8 @@ pub(super) struct Catalogs {
     removed: RwLock<BTreeMap<Box<str>, Floor>>,
     /// Their indexes, as they were signed.
     files: Arc<Files>,
-    /// Held by whoever changes one.
-    changing: tokio::sync::Mutex<()>,
+    /// Held by whoever changes one; the last number that was given.
+    changing: tokio::sync::Mutex<CatalogNumber>,
     /// Why a catalog is against a package that is here, for as long as the catalogs are the same.
     against: Mutex<BTreeMap<Digest, Option<String>>>,
     /// Places of those who get a package, which is in memory meanwhile.
@@ -55,6 +55,7 @@ pub(super) struct Catalogs {
 /// A catalog with its index in memory.
 #[derive(Debug)]
 pub(super) struct Catalog {
+    number: CatalogNumber,
     pub(super) source: Source,
     ids: Vec<String>,
     pub(super) floor: Floor,
@@ -76,7 +77,8 @@ impl Catalog {
     /// Its word on apps; none without an index.
     pub(super) fn word(&self) -> Option<Word<'_>> {
         let apps = self.apps.as_ref()?;
-        Some(Word { floor: &self.floor, index: &apps.index, rotations: &apps.rotations, ids: &self.ids })
+        let Self { number, floor, ids, .. } = self;
+        Some(Word { number: *number, floor, index: &apps.index, rotations: &apps.rotations, ids })
     }
 }
 
@@ -179,6 +181,7 @@ fn load(files: &Files, record: &CatalogRecord) -> Result<Catalog, String> {
     let apps = index.map(Searchable::new);
     let ids = record.ids.iter().map(ToString::to_string).collect();
     Ok(Catalog {
+        number: record.number,
         source,
         ids,
         floor,
@@ -266,7 +269,7 @@ impl Node {
         let found = aside(move || first_look(&from, &access, &trust, &seen, now)).await;
         let found = found.map_err(|error| problems::internal(&error))?.map_err(|error| error.problem())?;
         let name: Box<str> = found.floor.root.catalog.as_str().into();
-        let _changing = self.catalogs.changing.lock().await;
+        let mut given = self.catalogs.changing.lock().await;
         if self.catalogs.all.read().contains_key(&name) {
             let detail = format!("there is a catalog {name} already; remove it first, or refresh it");
             return Err(Problem::conflict("exists", detail));
@@ -281,7 +284,20 @@ impl Node {
             let detail = format!("there are {MOST_CATALOGS} catalogs already, and that is the most");
             return Err(Problem::refused("catalog", detail));
         }
-        self.keep_catalog(name, (source, request.ids), found).await
+        let number = self.catalog_number(&name, &mut given);
+        self.keep_catalog((name, number), (source, request.ids), found).await
+    }
+
+    /// The number of a catalog: that of before where anything of it is kept, else another one than any that is known of.
+    fn catalog_number(&self, name: &str, given: &mut CatalogNumber) -> CatalogNumber {
+        let records = self.shared.catalogs.read();
+        if let Some(record) = records.get(name) {
+            return record.number;
+        }
+        let of_owners = self.shared.owners.read().values().filter_map(|owner| owner.catalog).max();
+        let last = records.values().map(|record| record.number).max();
+        *given = (*given).max(last.unwrap_or_default()).max(of_owners.unwrap_or_default()).next();
+        *given
     }
 
     /// Looks at a catalog again, perhaps in another place.
@@ -308,7 +324,10 @@ impl Node {
             return Err(Problem::conflict("exists", detail).hint("Send the request again."));
         }
         match found.map_err(|error| problems::internal(&error))? {
-            Ok(found) => self.keep_catalog(name.into(), (source, catalog.ids.clone()), found).await,
+            Ok(found) => {
+                let (known, ids) = ((name.into(), catalog.number), catalog.ids.clone());
+                self.keep_catalog(known, (source, ids), found).await
+            }
             Err(error) => {
                 tracing::warn!(catalog = %name, %error, "a catalog was looked at, and stays as it was");
                 if source == catalog.source {
@@ -322,7 +341,7 @@ impl Node {
     /// Writes what a look has found, and takes it over once that is durable.
     async fn keep_catalog(
         &self,
-        name: Box<str>,
+        (name, number): (Box<str>, CatalogNumber),
         (source, ids): (Source, Vec<String>),
         found: Kept,
     ) -> Answer<CatalogInfo> {
@@ -335,6 +354,7 @@ impl Node {
         let json = serde_json::to_string(&floor).map_err(|error| problems::internal(&error))?;
         let record = CatalogRecord {
             name: name.clone(),
+            number,
             source: Some(source.to_string().into()),
             ids: ids.iter().map(|id| id.as_str().into()).collect(),
             floor: json.into(),
@@ -350,6 +370,7 @@ impl Node {
         let refreshed = record.refreshed;
         self.change(AdminRecord::CatalogSet(Box::new(record))).await?;
         let catalog = Catalog {
+            number,
             source,
             ids,
             floor,

@@ -11,12 +11,11 @@ use crate::fold::KnownPackage;
 use crate::records::installation::Installation;
 use crate::records::owner::{AppOwner, MOST_OWNERS};
 use ironloom_apps::allowance::PartialLimits;
-use ironloom_trust::catalog::CatalogName;
 use ironloom_trust::catalog::index::Publisher;
 use ironloom_trust::catalog::rules::{self, Candidate, Word};
 use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::{Timestamp, host_time};
-use ironloom_types::ids::{AppId, Digest, InstallationId};
+use ironloom_types::ids::{AppId, CatalogNumber, Digest, InstallationId};
 use ironloom_types::text::listed;
 
 /// The key that a request names as an app's publisher.
@@ -102,11 +101,10 @@ impl Node {
         let catalogs = self.catalogs.all();
         let words: Vec<Word<'_>> = catalogs.iter().filter_map(|catalog| catalog.word()).collect();
         let app = &known.manifest.id;
-        let by = self.shared.owners.read().get(app).and_then(|owner| owner.catalog.clone());
+        let by = self.shared.owners.read().get(app).and_then(|owner| owner.catalog);
         let signers = policy.signers(app, &known.record.signers).map(drop);
-        let refused = signers
-            .and_then(|()| policy.check_rights(&known.manifest, &categories(&words, app, by.as_deref())))
-            .err();
+        let refused =
+            signers.and_then(|()| policy.check_rights(&known.manifest, &categories(&words, app, by))).err();
         refused.filter(|why| *why != NotAllowed::Unsigned).map(|why| format!("the host's policy: {why}"))
     }
 
@@ -120,7 +118,7 @@ impl Node {
         let version: semver::Version = known.manifest.version.parse().ok()?;
         let (id, signers) = (&known.manifest.id, known.record.signers.as_slice());
         let owner = self.shared.owners.read().get(id).cloned();
-        let by = owner.as_ref().and_then(|owner| owner.catalog.as_deref());
+        let by = owner.as_ref().and_then(|owner| owner.catalog);
         let candidate = Candidate { id, version: &version, digest: package, signers, by };
         let against = rules::check(&words, candidate, None).err().map(|error| error.to_string());
         self.catalogs.note_against(package, against.clone());
@@ -193,14 +191,13 @@ impl Trust<'_> {
         }
         let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
         let owner = self.new.get(app).cloned().or_else(|| self.node.shared.owners.read().get(app).cloned());
-        let by = owner.as_ref().and_then(|owner| owner.catalog.clone());
+        let by = owner.as_ref().and_then(|owner| owner.catalog);
         self.policy
-            .check_rights(&known.manifest, &categories(&words, app, by.as_deref()))
+            .check_rights(&known.manifest, &categories(&words, app, by))
             .map_err(|error| not_allowed(known, &error))?;
         let version: semver::Version = version.parse().map_err(|error| problems::internal(&error))?;
         let digest = known.record.digest;
-        let candidate =
-            Candidate { id: app, version: &version, digest, signers: &signers, by: by.as_deref() };
+        let candidate = Candidate { id: app, version: &version, digest, signers: &signers, by };
         let signers = rules::check(&words, candidate, Some(self.now)).map_err(|error| {
             let problem = Problem::refused("catalog", error.to_string()).at(Place::field("package"));
             problem.hint(format!("Nothing was changed. `ironloom catalog show {app}` says more."))
@@ -209,15 +206,15 @@ impl Trust<'_> {
             let detail = format!("the package isn't signed by {missing}, which was named as its publisher");
             return Err(Problem::refused("publisher", detail).at(Place::field("publisher")));
         }
-        let publishers = rules::publishers(&words, app);
+        let publishers: Vec<_> = rules::speaking(&words, app, None).collect();
+        let had = owner.as_ref().and_then(|owner| owner.key);
         let key = match owner {
             Some(AppOwner { key: Some(key), .. }) if signers.contains(&key) => return Ok(None),
             Some(AppOwner { key: Some(key), since, .. }) => {
-                let successors = rules::successors(&words, app, key, by.as_deref());
+                let successors = rules::successors(&words, app, key, by);
                 let successor = signers.iter().find(|signer| successors.contains(signer)).copied();
-                let replaced = signers
-                    .iter()
-                    .find(|old| rules::successors(&words, app, **old, by.as_deref()).contains(&key));
+                let replaced =
+                    signers.iter().find(|old| rules::successors(&words, app, **old, by).contains(&key));
                 match (successor, named) {
                     (Some(successor), _) => Some(successor),
                     // The package is signed by it, and nobody else's by the word of a catalog.
@@ -242,7 +239,10 @@ impl Trust<'_> {
         }
         let gives = |publisher: &Publisher| key.is_some_and(|key| publisher.keys.contains(&key));
         let by_catalog = publishers.iter().find(|(_, publisher)| gives(publisher));
-        let catalog = by.or_else(|| by_catalog.map(|(name, _)| name.as_str().into()));
+        let by_catalog = by_catalog.map(|(word, _)| word.number);
+        // Whoever takes it over by consent has it by the word of another catalog, or of none.
+        let is_another = matches!(named, Named::NewPublisher(_)) && key != had;
+        let catalog = if is_another { by_catalog } else { by.or(by_catalog) };
         let owner = AppOwner { app: app.clone(), key, catalog, since: host_time() };
         self.new.insert(app.clone(), owner.clone());
         Ok(Some(Box::new(owner)))
@@ -259,8 +259,8 @@ impl Trust<'_> {
             return Ok(());
         };
         let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
-        let by = self.node.shared.owners.read().get(app).and_then(|owner| owner.catalog.clone());
-        if rules::successors(&words, app, was, by.as_deref()).contains(&key) {
+        let by = self.node.shared.owners.read().get(app).and_then(|owner| owner.catalog);
+        if rules::successors(&words, app, was, by).contains(&key) {
             return Ok(());
         }
         let detail = format!("it is of the publisher {was}, and the id {app} belongs to {key} by now");
@@ -271,7 +271,7 @@ impl Trust<'_> {
 }
 
 /// The categories that an app has by the catalogs that have a say in its id.
-fn categories(words: &[Word<'_>], app: &AppId, by: Option<&str>) -> BTreeSet<String> {
+fn categories(words: &[Word<'_>], app: &AppId, by: Option<CatalogNumber>) -> BTreeSet<String> {
     let entries = rules::speaking(words, app, by).filter_map(|(word, _)| word.index.app(app));
     entries.flat_map(|entry| entry.categories.iter().cloned()).collect()
 }
@@ -282,12 +282,13 @@ fn first_key(
     app: &AppId,
     signers: &[PublicKey],
     named: Option<PublicKey>,
-    publishers: &[(&CatalogName, &Publisher)],
+    publishers: &[(Word<'_>, &Publisher)],
 ) -> Answer<Option<PublicKey>> {
     let is_given = |key: &PublicKey| publishers.iter().any(|(_, publisher)| publisher.keys.contains(key));
     let refused = |detail: String| Problem::refused("publisher", detail).at(Place::field("publisher"));
     let mut keys: Vec<PublicKey> = signers.to_vec();
-    if let [(catalog, publisher), ..] = publishers {
+    if let [(word, publisher), ..] = publishers {
+        let catalog = &word.index.catalog;
         keys.retain(is_given);
         if keys.is_empty() {
             let name = &publisher.name;
@@ -301,8 +302,9 @@ fn first_key(
         if named.is_none() && !keys.iter().all(agreed) {
             let names: Vec<_> = publishers
                 .iter()
-                .map(|(catalog, publisher)| {
-                    format!("{} ({}) by the catalog {catalog}", publisher.name, listed(&publisher.keys))
+                .map(|(word, publisher)| {
+                    let (name, keys) = (&publisher.name, listed(&publisher.keys));
+                    format!("{name} ({keys}) by the catalog {}", word.index.catalog)
                 })
                 .collect();
             let detail = format!(

@@ -39,7 +39,8 @@ use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{Intent, OneShot};
 use ironloom_types::ids::{
-    self, AppId, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
+    self, AppId, CatalogNumber, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath,
+    Sequence, SlotName,
 };
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Columns, NewPoint, Progress, Quality, Value, ValueRef};
@@ -311,6 +312,7 @@ fn compiled() -> CompiledRef {
 fn catalog_set(index: Digest) -> AdminRecord {
     AdminRecord::CatalogSet(Box::new(CatalogRecord {
         name: "plant".into(),
+        number: CatalogNumber(300),
         source: Some("/c".into()),
         ids: vec!["com".into()],
         floor: "{}".into(),
@@ -412,7 +414,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         owner: Some(Box::new(AppOwner {
             app,
             key: Some(KEY.parse().unwrap()),
-            catalog: Some("x".into()),
+            catalog: Some(CatalogNumber(300)),
             since: Timestamp(1234),
         })),
     }));
