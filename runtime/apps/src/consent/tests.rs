@@ -40,7 +40,19 @@ fn the_same_and_narrower_rights_go_beyond_nothing() {
             "outputs.gate: the output gate sets 0..10, and not only 0, 2..9",
         ]
     );
-    assert_ne!(wide.digest(), narrow.digest());
+}
+
+#[test]
+fn a_digest_names_rights_package_and_settings() {
+    let wide = rights(PIGS, &[WEIGHT, GATE], &[("gate", "0..10")]);
+    let narrow = rights(PIGS, &[WEIGHT, GATE], &[("gate", "0..9")]);
+    let packages = [Digest::of(b"one"), Digest::of(b"other")];
+    let settings = |breed: &str| BTreeMap::from([("breed".to_owned(), breed.to_owned())]);
+    let one = wide.digest(packages[0], &settings("duroc"));
+    assert_eq!(one, wide.clone().digest(packages[0], &settings("duroc")));
+    assert_ne!(one, narrow.digest(packages[0], &settings("duroc")));
+    assert_ne!(one, wide.digest(packages[1], &settings("duroc")), "another package with the same rights");
+    assert_ne!(one, wide.digest(packages[0], &settings("landrace")), "another setting");
 }
 
 #[test]

@@ -793,7 +793,10 @@ impl World {
         let (version, before) = (version.to_string().into(), "0".into());
         let (request, wider, consent) = ("{}".into(), vec!["raises alarms".into()], package);
         let asked = Timestamp(self.model.time);
-        let record = ConsentRecord { id, request, package, version, before, wider, consent, asked };
+        let app = AppId::new("com.example.one").unwrap();
+        let publisher = None;
+        let record =
+            ConsentRecord { id, request, package, version, before, wider, consent, asked, app, publisher };
         self.admin(AdminRecord::ConsentAsked(Box::new(record)), Ok(()));
     }
 

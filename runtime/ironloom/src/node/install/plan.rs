@@ -24,7 +24,7 @@ use ironloom_apps::plan::{self, InputPlan, Plan, Points, See, Site, plan_install
 use ironloom_apps::routing::Prepared;
 use ironloom_apps::wiring::{Neighbours, Wiring};
 use ironloom_storage::journal::Filter;
-use ironloom_types::ids::{InstallationId, PointNumber, PointPath, Sequence, SlotName};
+use ironloom_types::ids::{InstallationId, PointNumber, PointPath, Sequence};
 use ironloom_types::limits::{MAX_MATCHES, MAX_SHAPES};
 use ironloom_types::readings::NewPoint;
 
@@ -287,9 +287,7 @@ fn consented(
     let manifest = &known.manifest;
     let publisher = trust.owner_of(&manifest.id);
     let rights = Rights::of(manifest, publisher, &plan.bindings, &plan.grants, &plan.limits);
-    let points =
-        |name: &SlotName| plan.inputs.iter().find(|input| input.name == *name).map(|input| input.points);
-    let consent = consent_to(rights, manifest, points, trust.most());
+    let consent = consent_to(rights, known, plan, trust.most());
     check_consent(request.consent, &consent)?;
     Ok(consent)
 }
