@@ -87,6 +87,32 @@ fn what_the_policy_denies_isnt_installed_and_shows_where_it_runs() -> Result<()>
     Ok(())
 }
 
+#[test]
+fn a_change_that_gives_more_is_held_against_the_policy_and_one_that_gives_less_isnt() -> Result<()> {
+    let setup = Setup::new()?;
+    let server = setup.start()?;
+    let bindings = json!({"value": ["a/{n}", "b/{n}"]});
+    install(server.client(), "sums", &guests::package("one-state")?, bindings, json!({}))?;
+    let setup = server.setup().clone().config("[policy]\ncapabilities_denied = [\"outputs\"]\n");
+    server.stop()?;
+    let server = setup.start()?;
+    let client = server.client();
+    let change = |change: Value| client.patch("/v1/installations/sums", &change);
+    for more in [
+        json!({"bindings": {"value": ["a/{n}", "b/{n}", "c/{n}"]}}),
+        json!({"limits": {"memory": "64 MiB"}}),
+        json!({"bindings": {"count": "all/{n}"}}),
+    ] {
+        let problem = change(more)?.problem(422)?;
+        ensure!(problem.to_string().contains("capabilities_denied names outputs"), "{problem}");
+    }
+    assert_eq!(client.installation("sums")?["revision"], 1);
+    change(json!({"limits": {"memory": "16 MiB"}, "settings": {"publish": true}}))?.json()?;
+    change(json!({"bindings": {"value": ["a/{n}"]}}))?.json()?;
+    assert_eq!(client.installation("sums")?["revision"], 3);
+    Ok(())
+}
+
 fn signed(folder: &Path, version: &str, by: &str) -> Result<Vec<u8>> {
     fs::write(folder.join("signed.app.tar"), one_state(version)?)?;
     done(folder, &["sign", "signed.app.tar", "--key", by])?;

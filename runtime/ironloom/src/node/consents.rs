@@ -77,9 +77,14 @@ impl Node {
         let publisher = trust.owner_of(&manifest.id);
         let rights = Rights::of(manifest, publisher, &plan.bindings, &plan.grants, &plan.limits);
         let had = Rights::of(&before.manifest, publisher, &was.bindings, &was.grants, &was.limits);
-        let wider = if is_other { rights.beyond(&had) } else { Vec::new() };
-        let wider = wider.into_iter().filter(|excess| !names(request, excess)).map(|excess| excess.text);
-        let wider = wider.collect();
+        let beyond = rights.beyond(&had);
+        if !is_other && !beyond.is_empty() {
+            // It goes on as it is, whatever the policy says by now, and gets no more.
+            trust.check_allowed(known)?;
+        }
+        // With the same package, all that is more is named.
+        let waits = |excess: &Excess| is_other && !names(request, excess);
+        let wider = beyond.into_iter().filter(waits).map(|excess| excess.text).collect();
         let consent = consent_to(rights, known, plan, trust.most());
         check_consent(request.consent, &consent)?;
         Ok(Asks { consent, wider })

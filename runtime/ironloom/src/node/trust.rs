@@ -95,16 +95,7 @@ impl Node {
 
     /// Why the host's policy is against a package that runs. Where it only isn't signed, other places say so.
     fn policy_against(&self, package: Digest) -> Option<String> {
-        let known = self.known(package)?;
-        let config = self.config.load();
-        let policy = &config.policy;
-        let catalogs = self.catalogs.all();
-        let words: Vec<Word<'_>> = catalogs.iter().filter_map(|catalog| catalog.word()).collect();
-        let app = &known.manifest.id;
-        let by = self.shared.owners.read().get(app).and_then(|owner| owner.catalog);
-        let signers = policy.signers(app, &known.record.signers).map(drop);
-        let refused =
-            signers.and_then(|()| policy.check_rights(&known.manifest, &categories(&words, app, by))).err();
+        let refused = self.trust().allowed(&*self.known(package)?).err();
         refused.filter(|why| *why != NotAllowed::Unsigned).map(|why| format!("the host's policy: {why}"))
     }
 
@@ -163,6 +154,19 @@ impl Trust<'_> {
         let owner = self.owner(known, named)?;
         self.passed.insert((known.record.digest, named));
         Ok(owner)
+    }
+
+    /// 422 where the host's policy is against a package: what runs goes on, and gets no more than it has.
+    pub(super) fn check_allowed(&self, known: &KnownPackage) -> Answer<()> {
+        self.allowed(known).map_err(|error| not_allowed(known, &error))
+    }
+
+    fn allowed(&self, known: &KnownPackage) -> Result<(), NotAllowed> {
+        let app = &known.manifest.id;
+        let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
+        let by = self.node.shared.owners.read().get(app).and_then(|owner| owner.catalog);
+        self.policy.signers(app, &known.record.signers)?;
+        self.policy.check_rights(&known.manifest, &categories(&words, app, by))
     }
 
     /// The most of each limit that the host's policy allows.
