@@ -20,13 +20,14 @@ use crate::records::admin::AdminRecord;
 use crate::records::catalog::{CatalogRecord, MOST_CATALOGS};
 use ironloom_storage::store::Files;
 use ironloom_trust::catalog::floor::Floor;
+use ironloom_trust::catalog::index::{App, Publisher};
 use ironloom_trust::catalog::rules::{self, Word};
 use ironloom_trust::catalog::search::Searchable;
 use ironloom_trust::catalog::trust_file::MAX_SEEN;
 use ironloom_trust::key::PublicKey;
 use ironloom_trust::rotation::is_prefix;
 use ironloom_types::clock::{Timestamp, host_time};
-use ironloom_types::ids::{CatalogNumber, Digest};
+use ironloom_types::ids::{AppId, CatalogNumber, Digest};
 
 /// The most packages that are got at a time, each of another catalog.
 const MOST_FETCHED: usize = 4;
@@ -72,6 +73,13 @@ impl Catalog {
     /// The number of its apps.
     fn apps(&self) -> usize {
         self.apps.as_ref().map_or(0, |apps| apps.index.apps.len())
+    }
+
+    /// An app that it offers, with the publisher that it gives the id to: one that it may speak of, and that publisher signs.
+    fn offered(&self, id: &AppId) -> Option<(&App, &Publisher)> {
+        let apps = self.apps.as_ref()?;
+        let (app, publisher) = (apps.index.app(id)?, apps.publisher_of(id)?);
+        (rules::may_speak_of(&self.ids, id) && publisher.keys.contains(&app.key)).then_some((app, publisher))
     }
 
     /// Its word on apps; none without an index.

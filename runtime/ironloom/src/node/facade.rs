@@ -103,7 +103,7 @@ impl Facade for NodeFacade {
     }
 
     fn add_package(&self, tar: Bytes) -> Later<'_, (PackageInfo, bool)> {
-        Box::pin(to_its_end(Arc::clone(&self.0).take_package(tar)))
+        Box::pin(to_its_end(Arc::clone(&self.0).take_package(tar, |_| Ok(()))))
     }
 
     fn packages(&self, page: PageQuery) -> Later<'_, Page<PackageInfo>> {

@@ -73,11 +73,13 @@ pub fn speaking<'c>(
     id: &AppId,
     by: Option<CatalogNumber>,
 ) -> impl Iterator<Item = (Word<'c>, &'c Publisher)> {
-    let may = move |word: &&Word<'_>| {
-        let is_let = word.ids.is_empty() || word.ids.iter().any(|prefix| covers(prefix, id.as_str()));
-        is_let && by.is_none_or(|by| word.number == by)
-    };
+    let may = move |word: &&Word<'_>| may_speak_of(word.ids, id) && by.is_none_or(|by| word.number == by);
     words.iter().filter(may).filter_map(|word| Some((*word, word.index.publisher_of(id)?)))
+}
+
+/// Says whether the admin lets a catalog speak of an id, by those that it is bound to.
+pub fn may_speak_of(ids: &[String], id: &AppId) -> bool {
+    ids.is_empty() || ids.iter().any(|prefix| covers(prefix, id.as_str()))
 }
 
 /// Holds a package against all catalogs; without a time also against those that have expired. Gives those of its signers that none of them has revoked.
