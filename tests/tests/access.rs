@@ -118,6 +118,21 @@ fn each_role_may_what_it_is_for() -> Result<()> {
 }
 
 #[test]
+fn who_may_not_list_tokens_doesnt_hear_of_them() -> Result<()> {
+    let (server, admin) = start()?;
+    let anna = server.client().with_token(&add(&admin, "anna", "viewer")?);
+    let (mut hers, mut of_admin) = (Listener::new(&anna, "", None)?, Listener::new(&admin, "", None)?);
+    add(&admin, "otto", "operator")?;
+    admin.post("/v1/halt", &json!({}))?.json()?;
+    let is_halt = |event: &serde_json::Value| event["kind"] == "halt";
+    of_admin.wait("the halt", is_halt)?;
+    hers.wait("the halt", is_halt)?;
+    let tokens = |listener: &Listener| listener.seen.iter().filter(|event| event["kind"] == "token").count();
+    assert_eq!((tokens(&hers), tokens(&of_admin)), (0, 1), "{:?}", hers.seen);
+    Ok(())
+}
+
+#[test]
 fn a_token_that_is_taken_back_or_over_is_worth_nothing_at_once() -> Result<()> {
     let (server, admin) = start()?;
     let anna = server.client().with_token(&add(&admin, "anna", "viewer")?);
