@@ -71,6 +71,15 @@ fn what_the_policy_denies_isnt_installed_and_shows_where_it_runs() -> Result<()>
     let client = server.client();
     // What runs goes on, and says so.
     assert_eq!(refused(client, "odd", "policy")?, ["capabilities.alarms", "limits.memory"]);
+    let told = String::from_utf8(server.cli(&["show", "odd"])?.stdout)?;
+    for line in [
+        "still has     alarms, until it is changed, though [policy] capabilities_denied names alarms, which it declares: \
+         against the host's policy\n",
+        "still has     a limit memory of 32 MiB, until it is changed, though the host allows 16 MiB: against the host's \
+         policy\n",
+    ] {
+        ensure!(told.contains(line), "{told}");
+    }
     let against = client.installation("odd")?["against"].clone();
     ensure!(against.to_string().contains("[policy] capabilities_denied names alarms"), "{against}");
     ensure!(client.get("/readyz")?.text().contains("capabilities_denied names alarms"));

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::client::segment;
-use super::consent::{confirm, lines};
+use super::consent::{confirm, lines, warnings};
 use super::failure::Outcome;
 use super::{Global, PageArgs, output, set};
 use crate::api::JSON_TYPE;
@@ -117,6 +117,7 @@ fn text(waits: &PendingConsent) -> String {
     waits.problem.iter().for_each(|text| line("problem", text));
     waits.gets.iter().for_each(|gets| out.push_str(&lines(gets)));
     out.push_str(&set::changed(&waits.changes));
+    warnings(&waits.warnings).iter().for_each(|line| out.push_str(&format!("{line}\n")));
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(out, "{name:<14}{}", clean(value));
     };

@@ -219,7 +219,7 @@ impl Change {
             for wider in &shown.wider {
                 output::note(&format!("more than {id} has: {wider}"));
             }
-            consenting.ask(&[(now, consent)], "Upgrade it?")?;
+            consenting.ask(&[(now, consent)], &consent::warnings(&shown.warnings), "Upgrade it?")?;
             request.consent = Some(consent.digest);
         }
         let answer = send(&request, false)?;
@@ -228,7 +228,7 @@ impl Change {
         if revised.waits {
             let text =
                 format!("it waits for consent: `ironloom consents show {id}`, and then accept or refuse");
-            return Err(Failure::Other(anyhow::anyhow!(text)));
+            return Err(Failure::Waits(text));
         }
         Ok(())
     }
@@ -337,9 +337,7 @@ pub(super) fn text(revised: &Revised, dry_run: bool) -> String {
     for wider in wider {
         let _ = writeln!(out, "also          {}", clean(wider));
     }
-    for warning in warnings {
-        let _ = writeln!(out, "warning: {}", clean(warning));
-    }
+    consent::warnings(warnings).iter().for_each(|line| out.push_str(&format!("{line}\n")));
     let (id, revision) = (&installation.id, installation.revision);
     let _ = match (changes.is_empty(), dry_run) {
         _ if *waits => {

@@ -27,7 +27,7 @@ pub(super) struct Upgrade {
 
 impl Upgrade {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let condition = Some(&self.condition).filter(|condition| condition.is_given());
+        let condition = self.condition.is_given()?.then_some(&self.condition);
         let to = Some(To(self.package.as_deref()));
         self.change.run(global, &self.id, to, condition, Some(&self.consenting))
     }

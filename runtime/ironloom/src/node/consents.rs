@@ -162,15 +162,18 @@ impl Node {
         refused.extend(against.map(|(one, why)| RefusedRight {
             right: format!("capabilities.{}", one.name()),
             by: RefusedBy::Policy,
-            text: format!("{why}; it keeps it until it is changed"),
+            held: true,
+            text: format!("{}, until it is changed, though {why}", one.name()),
         }));
         for kind in LimitKind::ALL {
             let (has, most) = (kind.of(&revision.limits), policy.limits.get(kind));
             refused.extend(most.filter(|most| has > *most).map(|most| RefusedRight {
                 right: format!("limits.{}", kind.name()),
                 by: RefusedBy::Policy,
+                held: true,
                 text: format!(
-                    "has {}, and the host allows {}; it keeps it until it is changed",
+                    "a limit {} of {}, until it is changed, though the host allows {}",
+                    kind.name(),
                     kind.show(has),
                     kind.show(most)
                 ),
@@ -190,9 +193,9 @@ impl Node {
         let (asked, request) = self.consent_of(&id)?;
         let waits = shown(&asked);
         match self.revise_installation(id, request, None, true).await {
-            Ok(Revised { changes, wider, consent, .. }) => {
+            Ok(Revised { changes, wider, consent, warnings, .. }) => {
                 let digest = consent.as_ref().map_or(waits.consent, |consent| consent.digest);
-                Ok(PendingConsent { wider, consent: digest, changes, gets: consent, ..waits })
+                Ok(PendingConsent { wider, consent: digest, changes, gets: consent, warnings, ..waits })
             }
             Err(problem) if problem.status < 500 => {
                 Ok(PendingConsent { problem: Some(problem.detail.clone()), ..waits })
@@ -267,6 +270,7 @@ fn shown(asked: &ConsentRecord) -> PendingConsent {
         consent: asked.consent,
         changes: Vec::new(),
         gets: None,
+        warnings: Vec::new(),
         problem: None,
     }
 }

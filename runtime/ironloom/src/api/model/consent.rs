@@ -54,6 +54,8 @@ pub(crate) struct PendingConsent {
     pub changes: Vec<FieldChange>,
     /// All that it would get, as of now; not in a list.
     pub gets: Option<Consent>,
+    /// Warnings about the change, as of now; not in a list.
+    pub warnings: Vec<String>,
     /// Why it could not begin as of now.
     pub problem: Option<String>,
 }
