@@ -8,8 +8,8 @@ use super::failure::Outcome;
 use super::rehearse::Condition;
 use super::set::{Change, To};
 
-/// Gives an installation another version of its app: what it has stays, and so does its state. What the version needs
-/// besides is given by flags.
+/// Gives an installation another version of its app: what it has stays, and so does its state. What else the
+/// version needs is given by flags.
 #[derive(Args, Debug)]
 pub(super) struct Upgrade {
     /// The installation

@@ -255,20 +255,28 @@ fn look_problem(error: &LookError) -> Problem {
              `--trust KEY`.",
         ),
         LookError::Catalog(..) => problem.hint("Nothing was changed. Ask its maker."),
-        _ => problem,
+        _ => problem.hint("Nothing was changed. See that the server's machine can read what is at this place."),
     }
+}
+
+fn bad_source(error: &impl std::fmt::Display) -> Problem {
+    Problem::refused("catalog", error.to_string()).at(Place::field("source")).hint(
+        "Name a folder or bundle of the server's machine by its path from the root, a URL of a web server, or \
+         `oci://HOST/REPOSITORY`.",
+    )
 }
 
 impl Node {
     /// Adds a catalog.
     pub(super) async fn add_catalog(self: Arc<Self>, request: CatalogRequest) -> Answer<CatalogInfo> {
         self.check_space()?;
-        let source = Source::new(&request.source)
-            .map_err(|error| Problem::refused("catalog", error.to_string()).at(Place::field("source")))?;
+        let source = Source::new(&request.source).map_err(|error| bad_source(&error))?;
         for prefix in &request.ids {
             if !is_prefix(prefix) {
                 let detail = format!("{prefix:?} is no app id, nor the beginning of one up to a dot");
-                return Err(Problem::refused("catalog", detail).at(Place::field("ids")));
+                return Err(Problem::refused("catalog", detail)
+                    .at(Place::field("ids"))
+                    .hint("Write the beginning of ids, such as `com.example`."));
             }
         }
         let _looking = self.catalogs.looks()?;
@@ -279,8 +287,11 @@ impl Node {
         let name: Box<str> = found.floor.root.catalog.as_str().into();
         let mut given = self.catalogs.changing.lock().await;
         if self.catalogs.all.read().contains_key(&name) {
-            let detail = format!("there is a catalog {name} already; remove it first, or refresh it");
-            return Err(Problem::conflict("exists", detail));
+            let detail = format!("there is a catalog {name} already");
+            return Err(Problem::conflict("exists", detail).hint(format!(
+                "`ironloom catalog refresh {name}` looks at it again, also in another place; `ironloom catalog remove {name}` makes \
+                 way for another one."
+            )));
         }
         let seen = self.shared.catalogs.read().len();
         if seen >= MAX_SEEN && !self.shared.catalogs.read().contains_key(&name) {
@@ -290,7 +301,8 @@ impl Node {
         }
         if self.catalogs.all.read().len() >= MOST_CATALOGS {
             let detail = format!("there are {MOST_CATALOGS} catalogs already, and that is the most");
-            return Err(Problem::refused("catalog", detail));
+            let problem = Problem::refused("catalog", detail);
+            return Err(problem.hint("`ironloom catalog remove NAME` removes one."));
         }
         let number = self.catalog_number(&name, &mut given);
         self.keep_catalog((name, number), (source, request.ids), found).await
@@ -318,8 +330,7 @@ impl Node {
         let catalog = self.catalogs.one(&name)?;
         let source = match &request.source {
             None => catalog.source.clone(),
-            Some(source) => Source::new(source)
-                .map_err(|error| Problem::refused("catalog", error.to_string()).at(Place::field("source")))?,
+            Some(source) => Source::new(source).map_err(|error| bad_source(&error))?,
         };
         let _looking = self.catalogs.looks()?;
         let (from, at, now) = (Arc::clone(&catalog), source.clone(), self.catalog_time());
@@ -355,9 +366,9 @@ impl Node {
     ) -> Answer<CatalogInfo> {
         let Kept { floor, apps, file, digest: index } = found;
         if self.catalogs.apps_besides(&name) + apps.index.apps.len() > MOST_APPS {
-            let detail =
-                format!("all catalogs together would have more than {MOST_APPS} apps; remove one first");
-            return Err(Problem::refused("catalog", detail));
+            let detail = format!("all catalogs together would have more than {MOST_APPS} apps");
+            let problem = Problem::refused("catalog", detail);
+            return Err(problem.hint("`ironloom catalog remove NAME` removes one."));
         }
         let json = serde_json::to_string(&floor).map_err(|error| problems::internal(&error))?;
         let record = CatalogRecord {

@@ -135,7 +135,8 @@ impl Node {
             if waiting.len() >= MOST_CONSENTS && !waiting.contains_key(id) {
                 let detail =
                     format!("{MOST_CONSENTS} upgrades wait for consent already, and that is the most");
-                return Err(Problem::refused("too-many-consents", detail));
+                return Err(Problem::refused("too-many-consents", detail)
+                    .hint("`ironloom consents` lists them: accept or refuse some."));
             }
             // The same again says nothing new.
             let is_same = |before: &ConsentRecord| {

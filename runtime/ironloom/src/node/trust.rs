@@ -208,7 +208,9 @@ impl Trust<'_> {
         })?;
         if let Some(missing) = publisher.filter(|key| !signers.contains(key)) {
             let detail = format!("the package isn't signed by {missing}, which was named as its publisher");
-            return Err(Problem::refused("publisher", detail).at(Place::field("publisher")));
+            return Err(Problem::refused("publisher", detail)
+                .at(Place::field("publisher"))
+                .hint("`ironloom inspect FILE` shows who has signed a package."));
         }
         let publishers: Vec<_> = rules::speaking(&words, app, None).collect();
         let had = owner.as_ref().and_then(|owner| owner.key);
@@ -239,7 +241,9 @@ impl Trust<'_> {
         let owners = self.node.shared.owners.read();
         if owners.len() >= MOST_OWNERS && !owners.contains_key(app) {
             let detail = format!("{MOST_OWNERS} app ids belong to somebody already, and that is the most");
-            return Err(Problem::refused("too-many-apps", detail));
+            return Err(Problem::refused("too-many-apps", detail).hint(
+                "An id that belongs to somebody stays so: only apps that were here before can be installed.",
+            ));
         }
         let gives = |publisher: &Publisher| key.is_some_and(|key| publisher.keys.contains(&key));
         let by_catalog = publishers.iter().find(|(_, publisher)| gives(publisher));

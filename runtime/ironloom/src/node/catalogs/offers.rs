@@ -104,10 +104,14 @@ impl Node {
         let read =
             aside(move || source.open(&access)?.read(&path, size).map(|bytes| bytes.map(hashed))).await;
         let read = read.map_err(|error| problems::internal(&error))?;
-        let read = read.map_err(|error| Problem::refused("catalog", error.to_string()))?;
+        let read = read.map_err(|error| {
+            let problem = Problem::refused("catalog", error.to_string());
+            problem.hint(format!("`ironloom catalog refresh {name}` says if the catalog can be reached."))
+        })?;
         let (found, bytes) = read.ok_or_else(|| {
             let detail = format!("the catalog {name} lacks the file of {id} {}", version.version);
-            Problem::refused("catalog", detail)
+            let problem = Problem::refused("catalog", detail);
+            problem.hint("A bundle has the packages that were chosen for it. Ask the catalog's maker.")
         })?;
         if bytes.len() as u64 != size || found != version.file {
             let (version, length) = (&version.version, bytes.len());
@@ -173,7 +177,9 @@ fn chosen<'c>(
         offering.retain(is_theirs);
         if were_some && offering.is_empty() {
             let detail = format!("no catalog that offers {id} gives it to {key}");
-            return Err(Problem::refused("publisher", detail).at(Place::field("publisher")));
+            return Err(Problem::refused("publisher", detail)
+                .at(Place::field("publisher"))
+                .hint(format!("`ironloom catalog show {id}` shows the key of each.")));
         }
     }
     let by_owner = |catalog: &&Catalog| catalog.offered(id).is_some_and(|(app, _)| Some(app.key) == owner);
@@ -187,7 +193,8 @@ fn chosen<'c>(
             let found = several.iter().find(|one| name(one) == named).copied();
             found.ok_or_else(|| {
                 let detail = format!("the catalog {named} doesn't offer {id}");
-                Problem::not_found(detail).at(Place::field("catalog"))
+                let problem = Problem::not_found(detail).at(Place::field("catalog"));
+                problem.hint(format!("`ironloom catalog show {id}` shows where it is offered."))
             })
         }
         (None, [one]) => Ok(one),
@@ -224,7 +231,8 @@ fn wanted(catalog: &Catalog, id: &AppId, version: Option<&semver::Version>) -> A
         let has: Vec<_> = app.versions.iter().map(|one| one.version.to_string()).collect();
         let detail =
             format!("the catalog {} has no {wanted} of {id}; it has {}", index.catalog, has.join(", "));
-        Problem::not_found(detail).at(Place::field("version"))
+        let problem = Problem::not_found(detail).at(Place::field("version"));
+        problem.hint(format!("Name one of these with `version`, or as `{id}@VERSION`."))
     })
 }
 
