@@ -280,6 +280,12 @@ impl OutputRight {
                     let ttl = grant.ttl.map_or("as long as it asks".to_owned(), |ttl| ttl.to_string());
                     all.push(format!("set-points of the output {name} live for {ttl}"));
                 }
+                if grant.every < most.every {
+                    let often = grant.every.map_or("as often as it asks".to_owned(), |every| {
+                        format!("once in {every}, and not only in {}", most.every.unwrap_or(every))
+                    });
+                    all.push(format!("set-points of the output {name} come {often}"));
+                }
                 if grant.safe != most.safe {
                     let safe = grant.safe.map_or("none".to_owned(), |safe| safe.to_string());
                     all.push(format!("the safe value of the output {name} is {safe}"));

@@ -236,6 +236,9 @@ pub(super) fn values(grant: &OutputGrant) -> String {
 
 fn values_in(grant: &OutputGrant, unit: &str) -> String {
     let mut text = format!("{}{unit}", grant.allow.to_string().replace("..", " to "));
+    if let Some(every) = grant.every {
+        text.push_str(&format!(", at most once in {every}"));
+    }
     if let Some(ttl) = grant.ttl {
         text.push_str(&format!(", each for at most {ttl}"));
     }

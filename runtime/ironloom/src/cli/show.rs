@@ -214,6 +214,9 @@ fn granted(grant: &OutputGrant) -> String {
     if grant.strict {
         text.push_str(", strict");
     }
+    if let Some(every) = grant.every {
+        text.push_str(&format!(", once in {every}"));
+    }
     if let Some(ttl) = grant.ttl {
         text.push_str(&format!(", at most {ttl}"));
     }

@@ -180,6 +180,18 @@ impl Node {
                 ),
             }));
         }
+        for (name, grant) in &revision.grants.outputs {
+            let (has, least) = (grant.every, policy.set_point_every);
+            refused.extend(least.filter(|least| has < Some(*least)).map(|least| RefusedRight {
+                right: format!("outputs.{name}"),
+                by: RefusedBy::Policy,
+                held: true,
+                text: format!(
+                    "set-points of {name} {}, until it is changed, though the host allows one in {least}",
+                    has.map_or("as often as it asks".to_owned(), |has| format!("once in {has}"))
+                ),
+            }));
+        }
         refused
     }
 

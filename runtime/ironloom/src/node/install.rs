@@ -11,7 +11,7 @@ use std::sync::Arc;
 use self::adopt::Moment;
 pub(super) use self::plan::Counted;
 use self::plan::{List, Planned};
-pub(super) use self::plan::{SitePoints, too_many_shapes};
+pub(super) use self::plan::{SitePoints, site, too_many_shapes};
 use self::several::Wrong;
 use super::contexts::Contexts;
 use super::kept::Kept;

@@ -373,6 +373,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
     };
     let limit = OutputGrant {
         ttl: Some(Span(60_000_000_000)),
+        every: Some(Span(10_000_000_000)),
         safe: Some(Safe::Number(6.0)),
         ..OutputGrant::of("0, 6..32".parse().unwrap())
     };

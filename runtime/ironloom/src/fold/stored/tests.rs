@@ -148,6 +148,7 @@ fn a_revision() {
         ttl: Some(Span(300)),
         safe: Some(Safe::Hold),
         strict: true,
+        every: None,
     };
     let revision = Revision {
         number: ids::Revision(2),
@@ -184,6 +185,8 @@ fn a_revision() {
         "01ac02",
         "0104686f6c64",
         "01",
+        // As often as it asks.
+        "00",
         // Two settings, in the order of their names.
         "02",
         "03616765",

@@ -11,6 +11,7 @@ use super::Request;
 use super::adopt::MOST_BYTES;
 use super::several::Wrong;
 use crate::api::facade::{Answer, Consent, InstallRequest, Match, Place, Problem, Rights, StartFrom};
+use crate::config::Config;
 use crate::fold::KnownPackage;
 use crate::fold::routes::PreparedRoutes;
 use crate::node::consents::{check_consent, consent_to};
@@ -159,8 +160,7 @@ impl Node {
         others: &impl Neighbours,
     ) -> Answer<(Plan, Prepared)> {
         let config = self.config.load();
-        let site =
-            Site { timezone: &config.site.timezone, limits: &config.limits, most: &config.policy.limits };
+        let site = site(&config);
         let InstallRequest { id, bindings, grants, settings, limits, timezone, .. } = request;
         let request = plan::Request { id, bindings, grants, settings, limits, timezone: timezone.as_deref() };
         plan_install(request, manifest, site, points, others).map_err(|found| problems::not_as_asked(&found))
@@ -274,6 +274,12 @@ impl Node {
             }
         }
     }
+}
+
+/// The site's part in a plan.
+pub(in crate::node) fn site(config: &Config) -> Site<'_> {
+    let Config { site, limits, policy, .. } = config;
+    Site { timezone: &site.timezone, limits, most: &policy.limits, every: policy.set_point_every }
 }
 
 /// The rights that an install gives, unless somebody has consented to anything else.

@@ -13,8 +13,9 @@ use crate::lanes::{App, Lane};
 use crate::node::trust::Named;
 use crate::node::{Node, problems};
 use crate::records::alarm::{AlarmRecord, ClearedBy};
-use crate::records::installation::Revision;
+use crate::records::installation::{Installation, Revision};
 use crate::records::lane::LaneMeta;
+use crate::records::owner::AppOwner;
 use ironloom_apps::manifest::Manifest;
 use ironloom_sandbox::LoadedApp;
 use ironloom_types::clock::Timestamp;
@@ -39,6 +40,22 @@ impl Node {
         Err(Problem::refused("other-app", detail)
             .at(Place::field("package"))
             .hint("Install it beside this one, under an id of its own."))
+    }
+}
+
+impl Node {
+    /// Looks once more whose the app's id is, and notes that its installation is theirs. Gives the owner where that is
+    /// another key from here on.
+    pub(super) fn next_owner(
+        &self,
+        known: &KnownPackage,
+        installation: &mut Installation,
+    ) -> Answer<Option<Box<AppOwner>>> {
+        let mut trust = self.trust();
+        let owner = trust.check(known, Named::Nobody)?;
+        trust.check_same_publisher(installation)?;
+        installation.publisher = trust.owner_of(&installation.app);
+        Ok(owner)
     }
 }
 

@@ -133,9 +133,9 @@ macro_rules! new_installation {
             "01058507477368613235363a3034303430343034303430343034303430343034303430343034303430343034303430343034",
             "303430343034303430343034303430343034303430343034303401067765696768740201026b670001116661726d2f7b7069",
             "677d2f77656967687401046761696e000201046b672f64010e617070732f706967732f6761696e",
-            // The mode is advise. One grant: limit, "0, 6..32", low, 60 s, safe "6", not strict.
+            // The mode is advise. One grant: limit, "0, 6..32", low, 60 s, safe "6", not strict, once in 10 s.
             "01",
-            "01056c696d697408302c20362e2e3332000180b09dc2df0101013600",
+            "01056c696d697408302c20362e2e3332000180b09dc2df01010136000180c8afa025",
             // One setting, the limits, the time zone, sources are slowed.
             "01056272656564056475726f63808080108084af5f8080802080cab5ee01904e0d4575726f70652f4265726c696e01",
             no_meta!(),
@@ -150,9 +150,9 @@ macro_rules! alarm_and_timers {
 }
 /// A list of one, which adopts its generation.
 pub(super) const INSTALLED: &str =
-    concat!("ee0100000301", new_installation!(), "01", alarm_and_timers!(), "00");
+    concat!("f40100000301", new_installation!(), "01", alarm_and_timers!(), "00");
 pub(super) const REVISED: &str = concat!(
-    "410200000d",
+    "470200000d",
     new_installation!(),
     alarm_and_timers!(),
     // Two keys, of which one is deleted.
@@ -162,7 +162,7 @@ pub(super) const REVISED: &str = concat!(
 );
 /// Ended at 1234; the new one adopts nothing.
 pub(super) const RESET: &str =
-    concat!("6e0200000e", installation!(), no_meta!(), "d209", new_installation!(), "0000");
+    concat!("740200000e", installation!(), no_meta!(), "d209", new_installation!(), "0000");
 pub(super) const STANDING: &str = concat!("910000000404706967730301", lane_meta!());
 /// At 1234, and purged.
 pub(super) const UNINSTALLED: &str = concat!("cd00000005", installation!(), no_meta!(), "d20901");
