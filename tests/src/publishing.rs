@@ -155,5 +155,9 @@ pub fn refused(answer: Answer, status: u16, kind: &str, said: &str) -> Result<()
     let problem = answer.problem(status)?;
     ensure!(problem["kind"] == kind, "{problem}");
     ensure!(problem["detail"].as_str().is_some_and(|text| text.contains(said)), "{said} isn't in {problem}");
+    ensure!(
+        problem["hints"].as_array().is_some_and(|hints| !hints.is_empty()),
+        "it says nothing to do: {problem}"
+    );
     Ok(())
 }

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::http::Client;
 use ironloom_tests::listener::Listener;
 use ironloom_tests::server::{Server, Setup, binary};
+use ironloom_tests::wait::wait_until;
 use serde_json::json;
 
 const REQUIRED: &str = "[server]\ntokens = \"required\"\n";
@@ -114,6 +116,38 @@ fn each_role_may_what_it_is_for() -> Result<()> {
     for path in ["/v1/tokens", "/v1/backup"] {
         assert_eq!(manager.get(path)?.problem(403)?["kind"], "role", "{path}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_unit_for_systemd_reloads_without_a_token() -> Result<()> {
+    let (server, _) = start()?;
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/packaging/ironloom.service");
+    let unit = fs::read_to_string(unit)?;
+    let reload = unit.lines().find_map(|line| line.strip_prefix("ExecReload=")).context("no ExecReload")?;
+    let reload = reload.replace("$MAINPID", &server.pid().to_string());
+    let reload = reload.replace("/usr/bin/ironloom", &binary()?.display().to_string());
+    let mut command = Command::new("sh");
+    command.args(["-c", &reload]).env("IRONLOOM_URL", server.client().url());
+    command.env_remove("IRONLOOM_TOKEN").env_remove("IRONLOOM_TOKEN_FILE");
+    let output = command.output()?;
+    ensure!(output.status.success(), "{output:?}");
+    let setup = server.setup();
+    wait_until("its line", || Ok(setup.said().contains("SIGHUP: the configuration was read again")))
+}
+
+#[test]
+fn who_may_not_list_tokens_doesnt_hear_of_them() -> Result<()> {
+    let (server, admin) = start()?;
+    let anna = server.client().with_token(&add(&admin, "anna", "viewer")?);
+    let (mut hers, mut of_admin) = (Listener::new(&anna, "", None)?, Listener::new(&admin, "", None)?);
+    add(&admin, "otto", "operator")?;
+    admin.post("/v1/halt", &json!({}))?.json()?;
+    let is_halt = |event: &serde_json::Value| event["kind"] == "halt";
+    of_admin.wait("the halt", is_halt)?;
+    hers.wait("the halt", is_halt)?;
+    let tokens = |listener: &Listener| listener.seen.iter().filter(|event| event["kind"] == "token").count();
+    assert_eq!((tokens(&hers), tokens(&of_admin)), (0, 1), "{:?}", hers.seen);
     Ok(())
 }
 

@@ -119,6 +119,33 @@ fn a_catalog_that_was_removed_isnt_forgotten() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn another_catalog_of_a_forgotten_ones_name_has_no_say_in_its_ids() -> Result<()> {
+    let (maker, server) = site()?;
+    let package = fetch(&server, "0.1.0")?;
+    install(&server, "rooms", &package)?.json()?;
+    server.client().delete("/v1/catalogs/plant?forget=true")?;
+    // Its root says that the key of its own publisher has taken the place of the first one's.
+    let other = Maker::new(&server.setup().folder().join("other"))?;
+    fs::remove_dir_all(other.catalog())?;
+    fs::create_dir_all(other.catalog().join("packages"))?;
+    other.plan("")?;
+    let root = ["catalog", "root", "catalog", "--root-key", &other.root, "--index-key", &other.index];
+    let rotate = ["--rotate", &maker.publisher, &other.publisher, "com.example"];
+    done(&other.folder, &[&root[..], &rotate].concat())?;
+    other.add("0.9.0", "publisher.key")?;
+    other.publish()?;
+    other.add_to(&server)?;
+    let taken = fetch(&server, "0.9.0")?;
+    let upgrade = server.client().patch("/v1/installations/rooms", &json!({"package": taken}))?;
+    refused(upgrade, 409, "publisher-changed", &maker.publisher)?;
+    // Not after a restart, either.
+    let server = server.restarted()?;
+    let upgrade = server.client().patch("/v1/installations/rooms", &json!({"package": taken}))?;
+    refused(upgrade, 409, "publisher-changed", &maker.publisher)?;
+    Ok(())
+}
+
 /// Signs an index that this changes.
 fn publish_changed(maker: &Maker, change: impl Fn(&mut Value)) -> Result<()> {
     done(&maker.folder, &["catalog", "build", "catalog"])?;
@@ -130,6 +157,35 @@ fn publish_changed(maker: &Maker, change: impl Fn(&mut Value)) -> Result<()> {
     envelope["payload"] = json!(STANDARD.encode(index.to_string()));
     fs::write(&path, envelope.to_string())?;
     maker.sign("index.key")
+}
+
+#[test]
+fn a_package_that_isnt_what_its_catalog_says_isnt_kept() -> Result<()> {
+    let (maker, server) = site()?;
+    let client = server.client();
+    let fetch = |version: &str| client.post(&format!("/v1/apps/{APP}/fetch"), &json!({"version": version}));
+    for (version, change, said) in [
+        ("0.1.1", json!({"version": "0.1.1"}), "is com.example.one-state 0.1.0"),
+        ("0.1.0", json!({"digest": format!("sha256:{}", "0".repeat(64))}), "and the catalog plant names"),
+    ] {
+        publish_changed(&maker, |index| {
+            for (field, value) in change.as_object().into_iter().flatten() {
+                index["apps"][0]["versions"][0][field.as_str()] = value.clone();
+            }
+        })?;
+        refresh(&server)?.json()?;
+        refused(fetch(version)?, 422, "catalog", said)?;
+        assert_eq!(client.all("/v1/packages")?, [Value::Null; 0]);
+    }
+    // Nor is one of an id that the catalog may not speak of.
+    maker.publish()?;
+    client.delete("/v1/catalogs/plant?forget=true")?;
+    let body = json!({"source": maker.catalog(), "trust": [maker.root], "ids": ["com.hobby"]});
+    client.post("/v1/catalogs", &body)?.json()?;
+    refused(fetch("0.1.0")?, 404, "not-found", "no catalog offers")?;
+    assert_eq!(client.all("/v1/apps")?, [Value::Null; 0]);
+    assert_eq!(client.all("/v1/packages")?, [Value::Null; 0]);
+    Ok(())
 }
 
 #[test]

@@ -131,6 +131,8 @@ fn at_a_terminal_somebody_is_asked() -> Result<()> {
     let (code, said) = at_a_terminal(&server, command, "no", folder)?;
     ensure!(code == Some(1) && said.contains("Install it? [y/N]"), "{said}");
     ensure!(said.contains("reads farm/*/*") && said.contains("nobody has consented"), "{said}");
+    let (shown, _) = said.split_once("[y/N]").context("nobody is asked")?;
+    ensure!(shown.contains("warning: no point matches the input command yet"), "{said}");
     assert_eq!(server.client().all("/v1/installations")?, [Value::Null; 0]);
     let (code, said) = at_a_terminal(&server, command, "y", folder)?;
     ensure!(code == Some(0) && said.contains("installed; it begins with"), "{said}");
@@ -187,12 +189,17 @@ fn an_upgrade_with_the_same_rights_goes_ahead_and_one_with_more_waits() -> Resul
     assert_eq!(client.installation("sums")?["waits_for_consent"], "0.1.2");
     let told = server.cli(&["consents", "show", "sums"])?;
     let told = String::from_utf8(told.stdout)?;
-    ensure!(told.contains("besides       raises alarms\n"), "{told}");
+    ensure!(told.contains("also          raises alarms\n"), "{told}");
 
     // Consent is to what was shown.
-    let other = json!({"consent": format!("sha256:{}", "0".repeat(64))});
-    let problem = client.post("/v1/consents/sums/accept", &other)?.problem(409)?;
-    assert_eq!(problem["kind"], "consent");
+    let none = format!("sha256:{}", "0".repeat(64));
+    for other in [
+        json!({"package": shown["package"], "consent": none}),
+        json!({"package": none, "consent": shown["consent"]}),
+    ] {
+        let problem = client.post("/v1/consents/sums/accept", &other)?.problem(409)?;
+        assert_eq!(problem["kind"], "consent");
+    }
     assert_eq!(client.installation("sums")?["version"], "0.1.1");
     let digest = shown["consent"].as_str().context("no digest")?;
     let accepted = server.cli_json(&["consents", "accept", "sums", "--consent", digest])?;
@@ -202,6 +209,45 @@ fn an_upgrade_with_the_same_rights_goes_ahead_and_one_with_more_waits() -> Resul
     let server = server.restarted()?;
     assert_eq!(server.client().all("/v1/consents")?, [Value::Null; 0]);
     assert_eq!(server.client().installation("sums")?["version"], "0.1.2");
+    Ok(())
+}
+
+#[test]
+fn what_waits_is_shown_as_a_whole_and_its_settings_are_consented_to() -> Result<()> {
+    let server = counting()?;
+    let client = server.client();
+    let more = next("0.2.0", "[alarms.high]\nseverity = \"high\"\n")?;
+    let asked = upgrade(client, &more, json!({"settings": {"publish": true}}))?;
+    assert_eq!(asked.status, 202);
+    let digest = asked.json()?["consent"]["package"].clone();
+    let shown = client.get("/v1/consents/sums")?.json()?;
+    assert_eq!((&shown["app"], &shown["publisher"]), (&json!("com.example.one-state"), &json!("unsigned")));
+    assert_eq!((&shown["package"], &shown["gets"]["package"]), (&digest, &digest));
+    assert_eq!(shown["gets"]["rights"]["inputs"], json!({"value": ["a/{n}"]}));
+    let of = |field: &str| {
+        let mut all = shown["changes"].as_array().into_iter().flatten();
+        all.find(|change| change["field"] == field).cloned().context("it isn't shown")
+    };
+    assert_eq!(of("settings.publish")?["after"], true);
+    assert_eq!(of("version")?["before"], "0.1.0");
+    let told = String::from_utf8(server.cli(&["consents", "show", "sums"])?.stdout)?;
+    for line in [
+        "app           com.example.one-state\n",
+        "publisher     unsigned\n",
+        "gets          reads a/*, 0 points now, and any that appear (input value)\n",
+        "settings.publish: false -> true\n",
+        "also          raises alarms\n",
+    ] {
+        ensure!(told.contains(line), "{told}");
+    }
+    // The same rights with another setting are something else.
+    let other = upgrade(client, &more, json!({}))?.json()?;
+    assert_eq!(other["consent"]["rights"], shown["gets"]["rights"]);
+    let stale = json!({"package": digest, "consent": shown["consent"]});
+    assert_eq!(client.post("/v1/consents/sums/accept", &stale)?.problem(409)?["kind"], "consent");
+    let now = client.get("/v1/consents/sums")?.json()?;
+    let given = json!({"package": digest, "consent": now["consent"]});
+    assert_eq!(client.post("/v1/consents/sums/accept", &given)?.json()?["version"], "0.2.0");
     Ok(())
 }
 
@@ -231,11 +277,11 @@ fn an_upgrade_that_waits_may_be_refused_and_goes_with_its_installation() -> Resu
     let file = server.setup().folder().join("next.app.tar");
     fs::write(&file, next("0.2.0", "[alarms.high]\nseverity = \"high\"\n")?)?;
     let (code, said) = run(&server, &["upgrade", "sums", "next.app.tar"])?;
-    ensure!(code == Some(1) && said.contains("`ironloom consents show sums`"), "{said}");
+    ensure!(code == Some(6) && said.contains("`ironloom consents show sums`"), "{said}");
     let told = server.cli(&["consents"])?;
     ensure!(String::from_utf8(told.stdout)?.contains("raises alarms"));
     let (code, said) = run(&server, &["consents", "accept", "sums"])?;
-    ensure!(code == Some(2) && said.contains("besides       raises alarms"), "{said}");
+    ensure!(code == Some(2) && said.contains("also          raises alarms"), "{said}");
     let (code, said) = run(&server, &["consents", "refuse", "sums"])?;
     ensure!(code == Some(0), "{said}");
     assert_eq!(run(&server, &["consents", "refuse", "sums"])?.0, Some(4));

@@ -254,7 +254,12 @@ impl Running {
         let url = self.url().to_owned();
         let start = Instant::now();
         loop {
-            let (printed, code) = self.shell.run(&consenting(&text.replace(URL, &url)))?;
+            let text = text.replace(URL, &url);
+            let says_yes = prints.iter().any(|line| line.ends_with(YES));
+            let (printed, code) = match says_yes {
+                true => self.shell.run(&at_a_terminal(&text))?,
+                false => self.shell.run(&consenting(&text))?,
+            };
             let printed: Vec<String> = printed.iter().map(|line| line.replace(&url, URL)).collect();
             let lines: Vec<&str> = printed.iter().map(String::as_str).collect();
             if code == exit && (prints.is_empty() || pages::fits(prints, &lines)) {
@@ -271,6 +276,17 @@ impl Running {
             );
         }
     }
+}
+
+/// The end of a line where somebody is asked, and says yes.
+const YES: &str = "[y/N] y";
+
+/// A command at a terminal where somebody says yes. That shows before the question, since it is said as soon as it begins.
+fn at_a_terminal(command: &str) -> String {
+    format!(
+        "consent=$(mktemp)\ncat >\"$consent\" <<'THE_END'\n{command}\nTHE_END\n(set -o pipefail; echo y | script --quiet --return \
+         --command \"bash --norc $consent\" /dev/null | tr -d '\\r' | sed -e '/^y$/d' -e 's|\\[y/N\\] |&y\\n|')"
+    )
 }
 
 /// An install that asks: nobody is at this shell's terminal, so what it gets is pinned before.

@@ -71,6 +71,15 @@ fn what_the_policy_denies_isnt_installed_and_shows_where_it_runs() -> Result<()>
     let client = server.client();
     // What runs goes on, and says so.
     assert_eq!(refused(client, "odd", "policy")?, ["capabilities.alarms", "limits.memory"]);
+    let told = String::from_utf8(server.cli(&["show", "odd"])?.stdout)?;
+    for line in [
+        "still has     alarms, until it is changed, though [policy] capabilities_denied names alarms, which it declares: \
+         against the host's policy\n",
+        "still has     a limit memory of 32 MiB, until it is changed, though the host allows 16 MiB: against the host's \
+         policy\n",
+    ] {
+        ensure!(told.contains(line), "{told}");
+    }
     let against = client.installation("odd")?["against"].clone();
     ensure!(against.to_string().contains("[policy] capabilities_denied names alarms"), "{against}");
     ensure!(client.get("/readyz")?.text().contains("capabilities_denied names alarms"));
@@ -84,6 +93,32 @@ fn what_the_policy_denies_isnt_installed_and_shows_where_it_runs() -> Result<()>
     let problem =
         client.patch("/v1/installations/odd", &json!({"limits": {"memory": "32 MiB"}}))?.problem(422)?;
     ensure!(problem.to_string().contains("allows 16 MiB"), "{problem}");
+    Ok(())
+}
+
+#[test]
+fn a_change_that_gives_more_is_held_against_the_policy_and_one_that_gives_less_isnt() -> Result<()> {
+    let setup = Setup::new()?;
+    let server = setup.start()?;
+    let bindings = json!({"value": ["a/{n}", "b/{n}"]});
+    install(server.client(), "sums", &guests::package("one-state")?, bindings, json!({}))?;
+    let setup = server.setup().clone().config("[policy]\ncapabilities_denied = [\"outputs\"]\n");
+    server.stop()?;
+    let server = setup.start()?;
+    let client = server.client();
+    let change = |change: Value| client.patch("/v1/installations/sums", &change);
+    for more in [
+        json!({"bindings": {"value": ["a/{n}", "b/{n}", "c/{n}"]}}),
+        json!({"limits": {"memory": "64 MiB"}}),
+        json!({"bindings": {"count": "all/{n}"}}),
+    ] {
+        let problem = change(more)?.problem(422)?;
+        ensure!(problem.to_string().contains("capabilities_denied names outputs"), "{problem}");
+    }
+    assert_eq!(client.installation("sums")?["revision"], 1);
+    change(json!({"limits": {"memory": "16 MiB"}, "settings": {"publish": true}}))?.json()?;
+    change(json!({"bindings": {"value": ["a/{n}"]}}))?.json()?;
+    assert_eq!(client.installation("sums")?["revision"], 3);
     Ok(())
 }
 
@@ -147,6 +182,58 @@ fn another_publisher_needs_a_new_consent_and_begins_anew() -> Result<()> {
     let old = body("old", &of_a, json!({}));
     assert_eq!(server.client().post("/v1/installations", &old)?.problem(409)?["kind"], "publisher-changed");
     server.client().post("/v1/installations", &body("new", &of_b, json!({})))?.json()?;
+    Ok(())
+}
+
+/// Two publishers' versions of one app, where the first's ran and was uninstalled, and the consent to the second's.
+fn kept_of_another(setup: &Setup, client: &Client) -> Result<([String; 2], Value)> {
+    let folder = setup.folder();
+    let (_, b) = (key(folder, "a.key")?, key(folder, "b.key")?);
+    let of_a = client.add_package(&signed(folder, "0.1.0", "a.key")?)?;
+    let of_b = client.add_package(&signed(folder, "0.2.0", "b.key")?)?;
+    let of = |id: &str, package: &str, more: Value| request(id, package, json!({"value": "a/{n}"}), more);
+    client.post("/v1/installations", &of("sums", &of_a, json!({})))?.json()?;
+    client.push_one("a/1", 1)?;
+    wait_for_installation(client, "sums", "it to run", |now| number(now, "counters.readings") == 1)?;
+    let named = of("more", &of_b, json!({"new_publisher": b}));
+    let shown = client.post("/v1/installations?dry-run=true", &named)?.json()?;
+    let consent = json!({"new_publisher": b, "consent": shown["consent"]["digest"]});
+    Ok(([of_a, of_b.clone()], of("more", &of_b, consent)))
+}
+
+#[test]
+fn a_list_gives_nobody_the_state_of_another_publisher() -> Result<()> {
+    let setup = Setup::new()?;
+    let server = setup.start()?;
+    let client = server.client();
+    let ([_, of_b], takes_over) = kept_of_another(&setup, client)?;
+    client.delete("/v1/installations/sums")?.json()?;
+    let adopts = request("sums", &of_b, json!({"value": "a/{n}"}), json!({"adopt": "newest"}));
+    let problem = client.post("/v1/installations", &json!([takes_over, adopts]))?.problem(409)?;
+    ensure!(problem.to_string().contains("publisher-changed"), "{problem}");
+    assert_eq!(client.all("/v1/installations")?, [Value::Null; 0]);
+    Ok(())
+}
+
+#[test]
+fn neither_a_deleted_package_nor_a_further_signature_gives_a_state_away() -> Result<()> {
+    let setup = Setup::new()?;
+    let server = setup.start()?;
+    let client = server.client();
+    let ([of_a, of_b], takes_over) = kept_of_another(&setup, client)?;
+    client.post("/v1/installations", &takes_over)?.json()?;
+    // Anybody can sign a package as well.
+    fs::write(setup.folder().join("signed.app.tar"), client.get(&format!("/v1/packages/{of_a}/file"))?.body)?;
+    done(setup.folder(), &["sign", "signed.app.tar", "--key", "b.key"])?;
+    client.add_package(&fs::read(setup.folder().join("signed.app.tar"))?)?;
+    let upgrade = client.patch("/v1/installations/sums", &json!({"package": of_b}))?;
+    assert_eq!(upgrade.problem(409)?["kind"], "publisher-changed");
+
+    client.delete("/v1/installations/sums")?.json()?;
+    client.delete(&format!("/v1/packages/{of_a}"))?;
+    let adopts = request("sums", &of_b, json!({"value": "a/{n}"}), json!({"adopt": "newest"}));
+    let problem = client.post("/v1/installations", &adopts)?.problem(409)?;
+    assert_eq!(problem["kind"], "publisher-changed", "{problem}");
     Ok(())
 }
 

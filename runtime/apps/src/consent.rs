@@ -115,7 +115,7 @@ impl<'de> Deserialize<'de> for Publisher {
 
 /// All that an installation may do. Points are named by patterns, so points that appear later are among them.
 ///
-/// **Format**: its JSON is what the digest of a consent is of; fields keep their order.
+/// **Format**: the digest of a consent is of its JSON, among others; fields keep their order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rights {
@@ -196,10 +196,10 @@ impl Rights {
         }
     }
 
-    /// Names exactly these rights.
-    pub fn digest(&self) -> Digest {
+    /// Names exactly these rights, for this package with these settings.
+    pub fn digest(&self, package: Digest, settings: &BTreeMap<String, String>) -> Digest {
         // Maps in their order, and texts and numbers: nothing of it can't be written.
-        Digest::of(serde_json::to_string(self).unwrap_or_default().as_bytes())
+        Digest::of(serde_json::to_string(&(self, package, settings)).unwrap_or_default().as_bytes())
     }
 
     /// The part of these rights that goes beyond others, in a fixed order; nothing where they are the same or narrower.
@@ -279,6 +279,12 @@ impl OutputRight {
                 if most.ttl.is_some() && grant.ttl.is_none_or(|ttl| Some(ttl) > most.ttl) {
                     let ttl = grant.ttl.map_or("as long as it asks".to_owned(), |ttl| ttl.to_string());
                     all.push(format!("set-points of the output {name} live for {ttl}"));
+                }
+                if grant.every < most.every {
+                    let often = grant.every.map_or("as often as it asks".to_owned(), |every| {
+                        format!("once in {every}, and not only in {}", most.every.unwrap_or(every))
+                    });
+                    all.push(format!("set-points of the output {name} come {often}"));
                 }
                 if grant.safe != most.safe {
                     let safe = grant.safe.map_or("none".to_owned(), |safe| safe.to_string());

@@ -83,6 +83,9 @@ pub struct OutputGrant {
     /// Refuses other values instead of moving them.
     #[serde(default)]
     pub strict: bool,
+    /// The least time between two set-points of a point; none: as often as the app asks.
+    #[serde(default)]
+    pub every: Option<Span>,
 }
 
 /// A direction along the values.
@@ -118,7 +121,7 @@ impl fmt::Display for Toward {
 impl OutputGrant {
     /// A grant of these values and nothing else.
     pub fn of(allow: Allowed) -> Self {
-        Self { allow, toward: Toward::default(), ttl: None, safe: None, strict: false }
+        Self { allow, toward: Toward::default(), ttl: None, safe: None, strict: false, every: None }
     }
 }
 
@@ -126,6 +129,14 @@ impl Grants {
     /// Returns whether nothing is granted.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Has set-points come no more often than the app requests and the host's policy allows: the longest time counts.
+    pub fn slow_down(&mut self, manifest: &Manifest, policy: Option<Span>) {
+        for (name, grant) in &mut self.outputs {
+            let requested = manifest.output(name.as_str()).and_then(|(_, output)| output.every);
+            grant.every = grant.every.max(requested).max(policy);
+        }
     }
 
     /// Holds the grants against what the app declares.
@@ -225,6 +236,17 @@ impl OutputGrant {
         }
         if self.ttl.is_some_and(|ttl| ttl.0 == 0) {
             problems.push(Problem::of(format!("{field}.ttl"), "must be longer than 0 s"));
+        }
+        if self.every.is_some_and(|every| every.0 == 0) {
+            problems.push(Problem::of(format!("{field}.every"), "must be longer than 0 s"));
+        }
+        if let (Some(every), Some(ttl)) = (self.every, self.ttl)
+            && every >= ttl
+        {
+            let message = format!(
+                "{every} is not shorter than the ttl, {ttl}, within which a set-point must be renewed"
+            );
+            problems.push(Problem::of(format!("{field}.every"), message));
         }
         if let Some(safe) = &self.safe
             && !self.allow.holds(safe)

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::allowance::PartialLimits;
 use super::cron::Cron;
 use super::problem::Problems;
+use super::quantity::Span;
 use ironloom_types::ids::{AppId, SlotName};
 use ironloom_types::interfaces::Declared;
 use ironloom_types::readings::Tag;
@@ -178,6 +179,9 @@ pub struct Output {
     pub value_type: ValueType,
     /// Its unit, a UCUM code.
     pub unit: Option<Arc<str>>,
+    /// The least time between two set-points of a point; none: as often as it asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<Span>,
     /// For whoever binds it.
     pub description: String,
 }

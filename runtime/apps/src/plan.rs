@@ -20,6 +20,7 @@ use super::manifest::Manifest;
 use super::problem::{Cause, Problem, Problems};
 use super::settings;
 use super::wiring::Neighbours;
+use crate::quantity::Span;
 use crate::routing::{LeftOut, LeftOutReason, Prepared};
 use ironloom_types::ids::{InstallationId, PointNumber, PointPath, RESERVED_SEGMENT, SlotName};
 use ironloom_types::limits::{Limits, MAX_MATCHES};
@@ -55,6 +56,8 @@ pub struct Site<'a> {
     pub limits: &'a Limits,
     /// The most that the host's policy allows.
     pub most: &'a PartialLimits,
+    /// The least time between two set-points of a point that it allows.
+    pub every: Option<Span>,
 }
 
 /// The points of the site.
@@ -206,8 +209,10 @@ impl Parts {
                 format!("{timezone:?} is not a time zone; write its IANA name, such as \"Europe/Berlin\"");
             problems.push(Problem::of("timezone", message));
         }
-        problems.extend(request.grants.check(manifest));
-        let (grants, timezone) = (request.grants.clone(), timezone.to_owned());
+        let mut grants = request.grants.clone();
+        grants.slow_down(manifest, site.every);
+        problems.extend(grants.check(manifest));
+        let timezone = timezone.to_owned();
         Self { bindings: bindings.map(Arc::new), grants, settings, limits, timezone }
     }
 

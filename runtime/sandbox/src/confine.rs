@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpStream};
+use std::time::{Duration, Instant};
 
 use landlock::{ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetStatus, Scope};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
@@ -11,6 +12,9 @@ use thread_priority::ThreadPriority;
 use thread_priority::unix::{
     NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
 };
+
+/// The time for which one may see a thread that has ended already, and much more.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// The error of a subprocess that could not be limited.
 pub type NotConfined = Box<dyn std::error::Error>;
@@ -81,9 +85,13 @@ fn limit(resource: Resource, current: u64, maximum: u64) -> Result<(), NotConfin
     Ok(setrlimit(resource, limit)?)
 }
 
-/// Has the kernel refuse all files and connections from here on to this thread and those that it starts, and more
-/// privileges for good. An older kernel does as much of it as it can; returns whether this one does it all.
+/// Has the kernel refuse all files and connections from here on to this process, and more privileges for good. An older kernel
+/// does as much of it as it can; returns whether this one does it all.
+///
+/// # Errors
+/// There are other threads: the kernel locks in this one, and those that it starts.
 pub fn lock_in() -> Result<bool, NotConfined> {
+    wait_for_the_last_thread()?;
     let abi = ABI::V6;
     let status = Ruleset::default()
         .handle_access(AccessFs::from_all(abi))?
@@ -94,10 +102,38 @@ pub fn lock_in() -> Result<bool, NotConfined> {
     Ok(status.ruleset == RulesetStatus::FullyEnforced && status.no_new_privs && is_locked_in())
 }
 
+/// Ready once there is no other thread.
+fn wait_for_the_last_thread() -> Result<(), NotConfined> {
+    let begun = Instant::now();
+    while std::fs::read_dir("/proc/self/task")?.count() > 1 {
+        if begun.elapsed() > ENDING {
+            return Err("it has further threads, which would not be locked in".into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
 /// Tries what the kernel has promised to refuse.
 fn is_locked_in() -> bool {
     let is_refused =
         |tried: std::io::Result<()>| tried.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
     is_refused(File::open("/proc/self/exe").map(drop))
         && is_refused(TcpStream::connect((Ipv4Addr::LOCALHOST, 1)).map(drop))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_other_threads_isnt_locked_in_in_part() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || ended.recv().is_ok());
+        let error = lock_in().unwrap_err().to_string();
+        assert!(error.contains("further threads"), "{error}");
+        File::open("/proc/self/exe").unwrap();
+        drop(end);
+        other.join().unwrap();
+    }
 }

@@ -167,12 +167,23 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Makes engine and pool, and opens the cache.
+    /// Makes engine and pool, opens the cache, and starts the thread that ends what runs too long.
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
+        let sandbox = Self::without_threads(config)?;
+        sandbox.start_ticker()?;
+        Ok(sandbox)
+    }
+
+    /// Starts the thread that ends what runs too long.
+    pub fn start_ticker(&self) -> Result<(), SandboxError> {
+        engine::start_ticker(&self.engine).map_err(|error| SandboxError::Engine(error.to_string()))
+    }
+
+    /// Makes engine and pool, and opens the cache. Nothing may run before the ticker is started.
+    pub fn without_threads(config: SandboxConfig) -> Result<Self, SandboxError> {
         let failed = |error: &dyn std::fmt::Display| SandboxError::Engine(error.to_string());
         let engine = engine::engine(config.places, config.allocator, config.compiled)
             .map_err(|error| failed(&format_args!("{error:#}")))?;
-        engine::start_ticker(&engine).map_err(|error| failed(&error))?;
         let cache = compiled::Cache::open(&config.cache_dir)
             .map_err(|source| SandboxError::Cache { folder: config.cache_dir.clone(), source })?;
         Ok(Self {

@@ -60,6 +60,11 @@ number! {
     Epoch(u32)
 }
 
+number! {
+    /// Counts the catalogs that a server gets to know, from 1. One that was forgotten and comes again is another one.
+    CatalogNumber(u32)
+}
+
 impl TenantId {
     /// The one tenant there is until credentials exist.
     pub const MAIN: Self = Self(1);
@@ -81,7 +86,7 @@ macro_rules! next {
         }
     )*};
 }
-next!(Position, Sequence, Generation, Ordinal, Revision, Epoch);
+next!(Position, Sequence, Generation, Ordinal, Revision, Epoch, CatalogNumber);
 
 /// The reason why a text is not a valid name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -40,7 +40,43 @@ fn the_same_and_narrower_rights_go_beyond_nothing() {
             "outputs.gate: the output gate sets 0..10, and not only 0, 2..9",
         ]
     );
-    assert_ne!(wide.digest(), narrow.digest());
+}
+
+#[test]
+fn set_points_that_come_more_often_are_more() {
+    let with = |every: Option<&str>| {
+        let mut rights = rights(PIGS, &[WEIGHT, GATE], &[("gate", "6..32")]);
+        let gate = rights.outputs.values_mut().find_map(|output| output.grant.as_mut()).unwrap();
+        gate.every = every.map(|every| every.parse().unwrap());
+        rights
+    };
+    let (ten, minute) = (with(Some("10 s")), with(Some("1 min")));
+    assert_eq!(beyond(&minute, &ten), [""; 0]);
+    assert_eq!(
+        beyond(&ten, &minute),
+        ["outputs.gate: set-points of the output gate come once in 10 s, and not only in 1 min"]
+    );
+    assert_eq!(
+        beyond(&with(None), &ten),
+        ["outputs.gate: set-points of the output gate come as often as it asks"]
+    );
+    let manifest = Manifest::parse(PIGS).unwrap();
+    let told = Words::of(&ten, &manifest, |_| None, &PartialLimits::default());
+    let sets = "sets farm/*/gate/*, 6 to 32, at most once in 10 s (output gate)".to_owned();
+    assert!(told.gets.contains(&sets), "{told:?}");
+}
+
+#[test]
+fn a_digest_names_rights_package_and_settings() {
+    let wide = rights(PIGS, &[WEIGHT, GATE], &[("gate", "0..10")]);
+    let narrow = rights(PIGS, &[WEIGHT, GATE], &[("gate", "0..9")]);
+    let packages = [Digest::of(b"one"), Digest::of(b"other")];
+    let settings = |breed: &str| BTreeMap::from([("breed".to_owned(), breed.to_owned())]);
+    let one = wide.digest(packages[0], &settings("duroc"));
+    assert_eq!(one, wide.clone().digest(packages[0], &settings("duroc")));
+    assert_ne!(one, narrow.digest(packages[0], &settings("duroc")));
+    assert_ne!(one, wide.digest(packages[1], &settings("duroc")), "another package with the same rights");
+    assert_ne!(one, wide.digest(packages[0], &settings("landrace")), "another setting");
 }
 
 #[test]

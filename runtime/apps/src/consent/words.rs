@@ -42,6 +42,8 @@ pub struct RefusedRight {
     /// The part of the rights, such as `outputs.limit` or `capabilities.alarms`.
     pub right: String,
     pub by: RefusedBy,
+    /// It has it all the same, until it is changed: it was given before the host's policy was against it.
+    pub held: bool,
     /// A sentence without its end.
     pub text: String,
 }
@@ -72,7 +74,7 @@ impl Words {
             let (right, name) = (format!("capabilities.{}", capability.name()), of_capability(capability));
             if !rights.capabilities.contains(&capability) {
                 let text = denied(capability).to_owned();
-                words.refused.push(RefusedRight { right, by: RefusedBy::Request, text });
+                words.refused.push(RefusedRight { right, by: RefusedBy::Request, held: false, text });
             } else {
                 words.gets.extend(match capability {
                     Capability::Alarms => Some(alarms(manifest)),
@@ -94,7 +96,7 @@ impl Words {
             if patterns.is_empty() {
                 let text = format!("reads nothing by its optional input {name}, which isn't bound");
                 let right = format!("inputs.{name}");
-                self.refused.push(RefusedRight { right, by: RefusedBy::Grant, text });
+                self.refused.push(RefusedRight { right, by: RefusedBy::Grant, held: false, text });
                 continue;
             }
             let more =
@@ -122,7 +124,7 @@ impl Words {
                 let what = if output.description.is_empty() { name.as_str() } else { &output.description };
                 let text = format!("sets nothing by its output {name} ({what}), {why}");
                 let right = format!("outputs.{name}");
-                self.refused.push(RefusedRight { right, by: RefusedBy::Grant, text });
+                self.refused.push(RefusedRight { right, by: RefusedBy::Grant, held: false, text });
             };
             match right {
                 OutputRight { kind: OutputKind::SetPoint, grant: None, .. } => {
@@ -161,7 +163,7 @@ impl Words {
                 let by = if policy.get(kind) == Some(gets) { RefusedBy::Policy } else { RefusedBy::Grant };
                 let (name, asks, gets) = (kind.name(), kind.show(asks), kind.show(gets));
                 let text = format!("asks for a limit {name} of {asks}, and gets {gets}");
-                self.refused.push(RefusedRight { right: format!("limits.{name}"), by, text });
+                self.refused.push(RefusedRight { right: format!("limits.{name}"), by, held: false, text });
             }
         }
     }
@@ -234,6 +236,9 @@ pub(super) fn values(grant: &OutputGrant) -> String {
 
 fn values_in(grant: &OutputGrant, unit: &str) -> String {
     let mut text = format!("{}{unit}", grant.allow.to_string().replace("..", " to "));
+    if let Some(every) = grant.every {
+        text.push_str(&format!(", at most once in {every}"));
+    }
     if let Some(ttl) = grant.ttl {
         text.push_str(&format!(", each for at most {ttl}"));
     }

@@ -66,6 +66,52 @@ fn grants_are_held_against_the_outputs() {
 }
 
 #[test]
+fn set_points_come_no_more_often_than_the_app_the_admin_and_the_host_say() {
+    let manifest =
+        Manifest::parse(&MANIFEST.replace("[outputs.gate]", "every = \"10 s\"\n[outputs.gate]")).unwrap();
+    let every = |json: &str, policy: Option<u64>| {
+        let mut grants = parse(json).unwrap();
+        grants.slow_down(&manifest, policy.map(|seconds| Span(seconds * 1_000_000_000)));
+        let all: Vec<_> =
+            grants.outputs.values().map(|grant| grant.every.map(|every| every.to_string())).collect();
+        all
+    };
+    let both = r#"{"outputs":{"limit":{"allow":"1"},"gate":{"allow":"true"}}}"#;
+    // In the order of their names: gate, limit.
+    assert_eq!(every(both, None), [None, Some("10 s".to_owned())]);
+    assert_eq!(every(both, Some(5)), [Some("5 s".to_owned()), Some("10 s".to_owned())]);
+    assert_eq!(
+        every(r#"{"outputs":{"limit":{"allow":"1","every":"1 min"}}}"#, Some(5)),
+        [Some("1 min".to_owned())]
+    );
+    assert_eq!(
+        every(r#"{"outputs":{"limit":{"allow":"1","every":"1 s"}}}"#, None),
+        [Some("10 s".to_owned())]
+    );
+    let check = |grant: &str| {
+        let problems = parse(&format!(r#"{{"outputs":{{"limit":{grant}}}}}"#)).unwrap().check(&manifest);
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        check(r#"{"allow":"1","every":"0 s"}"#),
+        ["grants.outputs.limit.every: must be longer than 0 s"]
+    );
+    assert_eq!(
+        check(r#"{"allow":"1","every":"10 s","ttl":"10 s"}"#),
+        [
+            "grants.outputs.limit.every: 10 s is not shorter than the ttl, 10 s, within which a set-point must be renewed"
+        ]
+    );
+    assert_eq!(check(r#"{"allow":"1","every":"9 s","ttl":"10 s"}"#), [""; 0]);
+    let wrong = MANIFEST.replace("kind = \"derived\"", "kind = \"derived\"\nevery = \"1 s\"");
+    let error = Manifest::parse(&wrong).unwrap_err().to_string();
+    assert!(
+        error.contains("outputs.gain.every: must be longer than 0 s, and is for set-points alone"),
+        "{error}"
+    );
+}
+
+#[test]
 fn grants_read_back_from_the_log_and_from_json() {
     let json = r#"{"outputs":{
         "limit":{"allow":"-0.1, 6..32","toward":"high","ttl":"60 s","safe":6.5,"strict":true},

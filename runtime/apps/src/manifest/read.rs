@@ -10,6 +10,7 @@ use super::{
 use crate::allowance::PartialLimits;
 use crate::cron::Cron;
 use crate::problem::{Problem, Problems};
+use crate::quantity::Span;
 use crate::settings;
 use crate::toml_section::{Field, Findings, Section};
 use crate::unit;
@@ -153,8 +154,15 @@ fn output(name: SlotName, section: &mut Section<'_, '_>) -> Option<Output> {
     let kind = section.require("kind").and_then(|field| field.parsed(OutputKind::from_str));
     let value_type = value_type(section);
     let unit = unit(section, value_type);
+    let every = section.take("every").and_then(|field| {
+        let every = field.parsed(Span::from_str)?;
+        if every.0 == 0 || kind == Some(OutputKind::Derived) {
+            field.refuse("must be longer than 0 s, and is for set-points alone");
+        }
+        Some(every)
+    });
     let description = description(section);
-    Some(Output { name, kind: kind?, value_type: value_type?, unit, description })
+    Some(Output { name, kind: kind?, value_type: value_type?, unit, every, description })
 }
 
 fn alarm(name: SlotName, section: &mut Section<'_, '_>) -> Option<Alarm> {

@@ -54,7 +54,7 @@ fn plan_with_routes(asked: &Asked, points: &[(&str, Option<&str>)]) -> Result<(P
     let manifest = Manifest::parse(PIGS).unwrap();
     let limits = Limits::default();
     let most = PartialLimits::default();
-    let site = super::Site { timezone: "Europe/Berlin", limits: &limits, most: &most };
+    let site = super::Site { timezone: "Europe/Berlin", limits: &limits, most: &most, every: None };
     let Asked { id, bindings, grants, settings, limits, timezone } = asked;
     let request = Request { id, bindings, grants, settings, limits, timezone: timezone.as_deref() };
     let known =

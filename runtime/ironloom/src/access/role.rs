@@ -17,10 +17,10 @@ pub(crate) enum Role {
     /// Sees everything, and changes nothing.
     #[serde(rename = "viewer")]
     Viewer,
-    /// Runs the plant besides: acknowledges alarms, turns the kill switch, pauses apps, pushes readings.
+    /// Runs the plant as well: acknowledges alarms, turns the kill switch, pauses apps, pushes readings.
     #[serde(rename = "operator")]
     Operator,
-    /// Manages apps besides: packages, installations with their state, points.
+    /// Manages apps as well: packages, installations with their state, points.
     #[serde(rename = "app-admin")]
     AppAdmin,
     /// May do everything: tokens, catalogs, connectors, configuration, backups too.
@@ -147,7 +147,7 @@ pub(crate) struct Holder {
     pub role: Role,
     /// The one tenant whose data it may touch.
     pub tenant: TenantId,
-    /// The time after which the token is worth nothing, by the machine's clock.
+    /// The time at which the token expires, by the machine's clock.
     pub expires: Option<Timestamp>,
 }
 

@@ -20,7 +20,7 @@ use super::{Api, answers};
 use crate::access::{Action, Denied, Principal, Resource, Token, TokenHash, authorize};
 use ironloom_types::ids::TenantId;
 
-/// The interval at which a long answer looks if its caller's token is still worth something.
+/// The interval at which a long answer looks if its caller's token is still valid.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Says who sends this request and what it came with, for the handler and for answers that take long; or refuses it.
@@ -63,7 +63,8 @@ fn principal(api: &Api, headers: &HeaderMap) -> Result<(Principal, Option<TokenH
     let hash = token.hash();
     // One answer for all reasons: nobody learns which tokens there were.
     let Some(holder) = api.node.holder(&hash) else {
-        return Err(Problem::unauthenticated("the token isn't known, or it has expired"));
+        return Err(Problem::unauthenticated("the token isn't known, or it has expired")
+            .hint("A platform-admin makes another one with `ironloom token add`."));
     };
     Ok((Principal::Holder(holder), Some(hash)))
 }
@@ -97,7 +98,7 @@ impl Authority {
         self.api.node.holder(&self.hash).is_some()
     }
 
-    /// Ready when the token is worth nothing any more.
+    /// Ready when the token isn't valid any more.
     pub(super) async fn lost(&self) {
         while self.holds() {
             tokio::time::sleep(LOOK).await;

@@ -24,9 +24,9 @@ pub(super) async fn show(State(api): State<Api>, Id(id): Id) -> Result<Response,
 pub(super) async fn accept(
     State(api): State<Api>,
     Id(id): Id,
-    Json(ConsentGiven { consent }): Json<ConsentGiven>,
+    Json(given): Json<ConsentGiven>,
 ) -> Result<Response, Problem> {
-    let revised = api.node.accept_consent(id, consent).await?;
+    let revised = api.node.accept_consent(id, given).await?;
     let answer = answers::done(&api, &revised).await?;
     Ok(Tag::put(&revised.installation, answer))
 }

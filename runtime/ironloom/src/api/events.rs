@@ -12,11 +12,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::access::need;
 use super::facade::{Place, RETRY_SOON};
 use super::held::Held;
 use super::params::Params;
 use super::problem::Problem;
 use super::{Api, EVENTS_TYPE};
+use crate::access::{Action, Principal, Resource, authorize};
 use crate::telemetry::events::{Event, Events, What};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::InstallationId;
@@ -34,8 +36,12 @@ pub(super) async fn events(
     mut params: Params,
     headers: HeaderMap,
     Extension(held): Extension<Held>,
+    Extension(principal): Extension<Principal>,
 ) -> Result<Response, Problem> {
     let kinds = kinds(params.text("kinds"))?;
+    if kinds.as_ref().is_some_and(|kinds| kinds.contains(&"token")) {
+        need(&principal, Action::Administer)?;
+    }
     let installation: Option<InstallationId> = params.value("installation")?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     // Whoever goes on has listened before, and hears of a gap.
@@ -53,6 +59,7 @@ pub(super) async fn events(
         gap: None,
         kinds,
         installation,
+        sees_tokens: authorize(&principal, Action::Administer, Resource::Platform).is_ok(),
         held,
         is_first: true,
         events,
@@ -104,6 +111,8 @@ struct Listener {
     gap: Option<Option<u64>>,
     kinds: Option<Vec<&'static str>>,
     installation: Option<InstallationId>,
+    /// Whoever may not list tokens doesn't hear of them, either.
+    sees_tokens: bool,
     held: Held,
     is_first: bool,
     _place: OwnedSemaphorePermit,
@@ -149,7 +158,8 @@ impl Listener {
     }
 
     fn wants(&self, what: &What) -> bool {
-        self.kinds.as_ref().is_none_or(|kinds| is_of(what, kinds))
+        (self.sees_tokens || !matches!(what, What::Token { .. }))
+            && self.kinds.as_ref().is_none_or(|kinds| is_of(what, kinds))
             && self.installation.as_ref().is_none_or(|id| what.installation() == Some(id))
     }
 }

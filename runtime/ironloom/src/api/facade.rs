@@ -113,7 +113,7 @@ pub(crate) trait Facade: Platform {
     fn consents(&self, page: PageQuery) -> Later<'_, Page<PendingConsent>>;
     fn consent(&self, id: InstallationId) -> Later<'_, PendingConsent>;
     /// Consents to one, by the digest of what was shown, and begins its revision.
-    fn accept_consent(&self, id: InstallationId, consent: Digest) -> Later<'_, Revised>;
+    fn accept_consent(&self, id: InstallationId, given: ConsentGiven) -> Later<'_, Revised>;
     /// Refuses one: the installation stays as it is.
     fn refuse_consent(&self, id: InstallationId) -> Later<'_, ()>;
     /// Pauses at once: a running invocation has no effect. Nothing happens to one that is paused.

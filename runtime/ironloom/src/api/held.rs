@@ -75,7 +75,7 @@ impl Held {
         tokio::select! {
             () = self.connected.connection.ended() => "the connection makes room for another",
             () = self.stops() => "the server stops",
-            () = self.lost() => "its token is worth nothing any more",
+            () = self.lost() => "its token was taken back, or has expired",
         }
     }
 

@@ -43,7 +43,7 @@ pub(crate) struct NodeOptions {
 /// The token of a platform-admin that a start makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AdminToken {
-    /// One where there is none that is worth something.
+    /// One where there is none that is valid.
     Missing,
     /// In any case: whoever had the one before has lost it.
     Anew,

@@ -24,9 +24,10 @@ use super::readings::{Form, parse};
 use super::{
     ARROW_TYPE, Api, JSON_TYPE, KEY_HEADER, NDJSON_TYPE, answers, arrow, body, explain, guard, room,
 };
+use crate::access::{Action, Principal, Resource, authorize};
 use crate::aside::aside_if;
 use ironloom_types::clock::Source;
-use ironloom_types::ids::{InstallationId, Sequence};
+use ironloom_types::ids::{InstallationId, Sequence, TenantId};
 use ironloom_types::limits::MAX_BODY;
 
 pub(crate) const MAX_KEY: usize = 64;
@@ -79,6 +80,7 @@ pub(super) async fn push(
     mut params: Params,
     headers: HeaderMap,
     held: Option<Extension<Held>>,
+    Extension(principal): Extension<Principal>,
     body: Body,
 ) -> Result<Response, Problem> {
     guard::need_type(&headers, &[NDJSON_TYPE, JSON_TYPE, ARROW_TYPE])?;
@@ -123,6 +125,11 @@ pub(super) async fn push(
         None => Applied::default(),
     };
     let is_late = waited && far.is_late();
+    // Whoever only pushes isn't told which apps there are.
+    let far = match authorize(&principal, Action::Read, Resource::Tenant(TenantId::MAIN)) {
+        Ok(()) => far,
+        Err(_) => Applied { applied: far.applied, ..Applied::default() },
+    };
     let refused = mode.partial.then(|| parsed.lines.saturating_sub(pushed.accepted));
     let accepted = Accepted {
         accepted: pushed.accepted,

@@ -914,7 +914,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/tokens/{name}",
         id: "removeToken",
-        summary: "Takes a token back: it is worth nothing at once, also to those who listen with it",
+        summary: "Takes a token back: it is revoked at once, also for those who listen with it",
         handler: || delete(access::remove),
         ..DELETE
     },

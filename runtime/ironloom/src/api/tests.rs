@@ -311,7 +311,7 @@ impl Facade for Fake {
     fn consent(&self, id: InstallationId) -> Later<'_, PendingConsent> {
         later(Err(Problem::not_found(id.to_string())))
     }
-    fn accept_consent(&self, id: InstallationId, _: Digest) -> Later<'_, Revised> {
+    fn accept_consent(&self, id: InstallationId, _: ConsentGiven) -> Later<'_, Revised> {
         later(Err(Problem::not_found(id.to_string())))
     }
     fn refuse_consent(&self, id: InstallationId) -> Later<'_, ()> {

@@ -39,8 +39,13 @@ impl Consenting {
         Pins::of(all).write(path)
     }
 
-    /// Has somebody consent to all of it, or says why nobody does.
-    pub(super) fn ask(&self, all: &[(&InstallationId, &Consent)], question: &str) -> Outcome {
+    /// Has somebody consent to all of it, or says why nobody does. Each warning is a line that stands before the question.
+    pub(super) fn ask(
+        &self,
+        all: &[(&InstallationId, &Consent)],
+        warnings: &[String],
+        question: &str,
+    ) -> Outcome {
         if let Some(path) = &self.grants {
             Pins::read(path)?.check(all, path)?;
         }
@@ -49,10 +54,11 @@ impl Consenting {
         }
         let mut shown = String::new();
         for (id, consent) in all.iter().take(MOST_SHOWN) {
+            let Consent { version, package, rights, .. } = *consent;
+            let (app, publisher) = (&rights.app, &rights.publisher);
             shown.push_str(&format!(
-                "{id}: {}, publisher {}\n{}",
-                consent.rights.app,
-                consent.rights.publisher,
+                "{id}: {app} {}, {package}, publisher {publisher}\n{}",
+                clean(version),
                 lines(consent)
             ));
         }
@@ -60,6 +66,7 @@ impl Consenting {
             let more = all.len() - MOST_SHOWN;
             shown.push_str(&format!("and {more} more: --dry-run --json shows all of them\n"));
         }
+        warnings.iter().for_each(|line| shown.push_str(&format!("{line}\n")));
         confirm(
             &shown,
             question,
@@ -96,6 +103,11 @@ pub(super) fn confirm(shown: &str, question: &str, otherwise: &str) -> Outcome {
     }
 }
 
+/// Warnings, a line for each.
+pub(super) fn warnings(all: &[String]) -> Vec<String> {
+    all.iter().map(|warning| format!("warning: {}", clean(warning))).collect()
+}
+
 /// The rights that it gets, a fact on each line, as `show` has them.
 pub(super) fn lines(consent: &Consent) -> String {
     let gets = consent.gets.iter().map(|text| ("gets", text.clone()));
@@ -104,8 +116,6 @@ pub(super) fn lines(consent: &Consent) -> String {
     for (name, text) in gets.chain(refused) {
         out.push_str(&format!("{name:<14}{}\n", clean(&text)));
     }
-    for warning in &consent.warnings {
-        out.push_str(&format!("warning: {}\n", clean(warning)));
-    }
+    warnings(&consent.warnings).iter().for_each(|line| out.push_str(&format!("{line}\n")));
     out
 }

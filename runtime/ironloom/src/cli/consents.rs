@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::client::segment;
-use super::consent::confirm;
+use super::consent::{confirm, lines, warnings};
 use super::failure::Outcome;
 use super::{Global, PageArgs, output, set};
 use crate::api::JSON_TYPE;
@@ -27,7 +27,7 @@ pub(super) struct Consents {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Show what an upgrade asks for besides
+    /// Show all that an upgrade would change and give, and what of it is more than the installation has
     Show {
         /// The installation
         id: String,
@@ -60,16 +60,15 @@ impl Consents {
                 output::one(global, &answer, |waits: PendingConsent| text(&waits))
             }
             Some(What::Accept { id, consent }) => {
-                let consent = match consent {
-                    Some(consent) => consent,
-                    None => {
-                        let waits: PendingConsent = client.get(&path(&id), &[])?.read()?;
-                        let otherwise = "--consent DIGEST names what `ironloom consents show` has shown";
-                        confirm(&text(&waits), "Consent to it?", otherwise)?;
-                        waits.consent
-                    }
-                };
-                let body = serde_json::to_string(&ConsentGiven { consent }).context("it can't be written")?;
+                let waits: PendingConsent = client.get(&path(&id), &[])?.read()?;
+                if consent.is_none() {
+                    let otherwise = "--consent DIGEST names what `ironloom consents show` has shown";
+                    confirm(&text(&waits), "Consent to it?", otherwise)?;
+                }
+                // The digest is of the package, too.
+                let given =
+                    ConsentGiven { package: waits.package, consent: consent.unwrap_or(waits.consent) };
+                let body = serde_json::to_string(&given).context("it can't be written")?;
                 let answer =
                     client.post(&format!("{}/accept", path(&id)), &[], JSON_TYPE, body.as_bytes())?;
                 output::one(global, &answer, |revised: Revised| set::text(&revised, false))
@@ -84,12 +83,13 @@ impl Consents {
                     global,
                     "/v1/consents",
                     &query,
-                    &["installation", "from", "to", "asked", "would get besides"],
+                    &["installation", "app", "from", "to", "asked", "would also get"],
                     |item: PendingConsent| {
                         let wider = item.wider.join("; ");
                         let wider = output::shorten_last(&wider);
                         [
                             item.installation.to_string(),
+                            item.app.to_string(),
                             item.before,
                             item.version,
                             item.asked.to_string(),
@@ -109,10 +109,19 @@ fn text(waits: &PendingConsent) -> String {
         let _ = writeln!(out, "{name:<14}{}", clean(value));
     };
     line("installation", waits.installation.as_str());
+    line("app", waits.app.as_str());
     line("upgrade", &format!("from version {} to {}", waits.before, waits.version));
     line("package", &waits.package.to_string());
+    line("publisher", &waits.publisher.to_string());
     line("asked", &waits.asked.to_string());
-    waits.wider.iter().for_each(|text| line("besides", text));
+    waits.problem.iter().for_each(|text| line("problem", text));
+    waits.gets.iter().for_each(|gets| out.push_str(&lines(gets)));
+    out.push_str(&set::changed(&waits.changes));
+    warnings(&waits.warnings).iter().for_each(|line| out.push_str(&format!("{line}\n")));
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(out, "{name:<14}{}", clean(value));
+    };
+    waits.wider.iter().for_each(|text| line("also", text));
     line("consent", &waits.consent.to_string());
     out
 }

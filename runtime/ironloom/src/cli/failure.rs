@@ -17,6 +17,7 @@ mod code {
     pub(super) const NOT_REACHED: u8 = 3;
     pub(super) const NOT_FOUND: u8 = 4;
     pub(super) const CONFLICT: u8 = 5;
+    pub(super) const WAITS: u8 = 6;
     pub(super) const INTERRUPTED: u8 = 130;
 }
 
@@ -43,6 +44,8 @@ pub(super) enum Failure {
     Interrupted(String),
     /// The command doesn't make sense as given.
     Misuse(String),
+    /// The server has taken it, and somebody has to consent before it begins.
+    Waits(String),
     /// A file of the user's is wrong: a problem on each line, with the file before it.
     File(String),
     /// The reader of the output has gone, as with `| head`: there is nothing more to do.
@@ -80,6 +83,7 @@ impl Failure {
             Self::NotReached { .. } | Self::Lost { .. } => code::NOT_REACHED,
             Self::Interrupted(_) => code::INTERRUPTED,
             Self::Misuse(_) => code::MISUSE,
+            Self::Waits(_) => code::WAITS,
             Self::Other(_) | Self::File(_) => code::REFUSED,
             Self::Storage(_) => STORAGE_FAILED,
             Self::ReaderGone => code::DONE,
@@ -133,6 +137,7 @@ impl fmt::Display for Failure {
                     "hint: A command that changes something may have done so: look before you run it again."
                 )
             }
+            Self::Waits(text) => f.write_str(&clean_lines(text)),
             Self::Misuse(text)
             | Self::Storage(text)
             | Self::File(text)

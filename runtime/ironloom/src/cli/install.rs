@@ -28,7 +28,6 @@ use crate::api::facade::{InstallRequest, Installed};
 use ironloom_apps::toml_section::Places;
 use ironloom_trust::key::PublicKey;
 use ironloom_types::ids::InstallationId;
-use ironloom_types::text::clean;
 
 /// Installs an app from its package.
 #[derive(Args, Debug)]
@@ -124,7 +123,7 @@ impl Install {
             self.consenting.keep(consent.into_iter())?;
             return output::one(global, &answer, |installed: Installed| text(&installed, true, adopts));
         }
-        self.consenting.ask(consent.as_slice(), "Install it?")?;
+        self.consenting.ask(consent.as_slice(), &consent::warnings(&shown.warnings), "Install it?")?;
         let request =
             InstallRequest { consent: consent.map(|(_, consent)| consent.digest), ..request.clone() };
         let answer = self.post(client, &request, origin, false)?;
@@ -197,9 +196,7 @@ fn text(installed: &Installed, dry_run: bool, adopts: bool) -> String {
     out.push('\n');
     out.push_str(&output::table(&["input", "points", "for example"], rows));
     installed.consent.iter().for_each(|consent| out.push_str(&format!("\n{}", consent::lines(consent))));
-    for warning in &installed.warnings {
-        out.push_str(&format!("warning: {}\n", clean(warning)));
-    }
+    consent::warnings(&installed.warnings).iter().for_each(|line| out.push_str(&format!("{line}\n")));
     let at_least = if installed.backlog_at_least { "at least " } else { "" };
     let backlog = output::counted(installed.backlog, "reading");
     let begins = if adopts {

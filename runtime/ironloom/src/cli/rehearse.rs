@@ -57,13 +57,14 @@ pub(super) struct Rehearse {
 /// The differences that are accepted.
 #[derive(Args, Clone, Copy, Debug)]
 pub(super) struct Accepted {
-    /// The part of all derived readings, set-points, alarms, dead letters and timers that may differ, such as 0.5%. The state
-    /// isn't counted
-    #[arg(long, value_name = "SHARE", default_value = "0")]
-    max_difference: Share,
-    /// Numbers that differ by no more than this share of the larger one count as the same, such as 0.1%
-    #[arg(long, value_name = "SHARE", default_value = "0")]
-    tolerance: Share,
+    /// The part of all derived readings, set-points, alarms, dead letters and timers that may differ, such as 0.5%; without it,
+    /// none. The state isn't counted
+    #[arg(long, value_name = "SHARE")]
+    max_difference: Option<Share>,
+    /// Numbers that differ by no more than this share of the larger one count as the same, such as 0.1%; without it, equal
+    /// ones alone
+    #[arg(long, value_name = "SHARE")]
+    tolerance: Option<Share>,
 }
 
 /// A part of the whole, from 0 to 1.
@@ -164,9 +165,9 @@ fn start(
     path: &str,
     from: RehearseFrom,
     change: RevisionRequest,
-    tolerance: Share,
+    tolerance: Option<Share>,
 ) -> Result<Rehearsal, Failure> {
-    let request = RehearsalRequest { from, change, tolerance: tolerance.0 };
+    let request = RehearsalRequest { from, change, tolerance: tolerance.map_or(0.0, |share| share.0) };
     let body = serde_json::to_string(&request).context("the request can't be written")?;
     let begun: Rehearsal = client.post(path, &[], JSON_TYPE, body.as_bytes())?.read()?;
     begun.warnings.iter().for_each(|warning| output::note(&format!("warning: {warning}")));
@@ -214,7 +215,7 @@ impl Accepted {
 
     /// Fails where more differs than is accepted.
     fn check(self, report: &RehearsalReport) -> Outcome {
-        let (share, most) = (report.share(), self.max_difference.0);
+        let (share, most) = (report.share(), self.max_difference.map_or(0.0, |share| share.0));
         if let Some(ended) = &report.ended {
             return Err(anyhow::anyhow!("the new version went no further: {}", clean(ended)).into());
         }
@@ -242,8 +243,17 @@ pub(super) struct Condition {
 }
 
 impl Condition {
-    pub(super) fn is_given(&self) -> bool {
-        self.rehearse.is_some()
+    /// Says whether there is one.
+    ///
+    /// # Errors
+    /// Flags that mean nothing without a rehearsal: whoever gives one counts on it.
+    pub(super) fn is_given(&self) -> Result<bool, Failure> {
+        let Accepted { max_difference, tolerance } = self.accepted;
+        let flags = [("--max-difference", max_difference), ("--tolerance", tolerance)];
+        match flags.into_iter().find(|(_, given)| given.is_some() && self.rehearse.is_none()) {
+            Some((flag, _)) => Err(misuse(format!("{flag} is for a rehearsal; --rehearse TIME has one run"))),
+            None => Ok(self.rehearse.is_some()),
+        }
     }
 
     /// Rehearses a change, and fails where it does too much otherwise. The report goes to stderr: the change's answer is
@@ -263,6 +273,16 @@ impl Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::tests;
+
+    #[test]
+    fn what_a_rehearsal_may_show_is_no_condition_without_one() {
+        for flag in ["--max-difference", "--tolerance"] {
+            let (failure, asked) = tests::run(&["upgrade", "pigs", "x.app.tar", flag, "1%"], Vec::new());
+            assert_eq!((failure.status(), asked.len()), (2, 0), "{failure}");
+            assert!(failure.to_string().contains("--rehearse TIME"), "{failure}");
+        }
+    }
 
     #[test]
     fn a_share_is_a_number_or_a_percentage() {

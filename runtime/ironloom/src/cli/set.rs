@@ -221,9 +221,9 @@ impl Change {
             consent.filter(|_| consenting.has_file() || (!shown.wider.is_empty() && consenting.can_ask()))
         {
             for wider in &shown.wider {
-                output::note(&format!("besides what {id} has: {wider}"));
+                output::note(&format!("more than {id} has: {wider}"));
             }
-            consenting.ask(&[(now, consent)], "Upgrade it?")?;
+            consenting.ask(&[(now, consent)], &consent::warnings(&shown.warnings), "Upgrade it?")?;
             request.consent = Some(consent.digest);
         }
         let answer = send(&request, false)?;
@@ -232,7 +232,7 @@ impl Change {
         if revised.waits {
             let text =
                 format!("it waits for consent: `ironloom consents show {id}`, and then accept or refuse");
-            return Err(Failure::Other(anyhow::anyhow!(text)));
+            return Err(Failure::Waits(text));
         }
         Ok(())
     }
@@ -319,13 +319,9 @@ fn keep_rest(grant: &mut OutputGrant, now: Option<&OutputGrant>) {
 
 /// A change, a fact on each line.
 pub(super) fn text(revised: &Revised, dry_run: bool) -> String {
-    let mut out = String::new();
     let Revised { installation, changes, from, matches, newly, no_longer, warnings, wider, waits, consent } =
         revised;
-    for FieldChange { field, before, after } in changes {
-        // Writing into a String doesn't fail.
-        let _ = writeln!(out, "{}: {} -> {}", clean(field), shown(before), shown(after));
-    }
+    let mut out = changed(changes);
     for (what, found) in [("matches", matches), ("newly", newly), ("no longer", no_longer)] {
         let rows = found.iter().map(|matched| {
             let sample = matched.samples.first().map_or(String::new(), |sample| {
@@ -344,11 +340,9 @@ pub(super) fn text(revised: &Revised, dry_run: bool) -> String {
         let _ = write!(out, "\n{}", consent::lines(consent));
     }
     for wider in wider {
-        let _ = writeln!(out, "besides       {}", clean(wider));
+        let _ = writeln!(out, "also          {}", clean(wider));
     }
-    for warning in warnings {
-        let _ = writeln!(out, "warning: {}", clean(warning));
-    }
+    consent::warnings(warnings).iter().for_each(|line| out.push_str(&format!("{line}\n")));
     let (id, revision) = (&installation.id, installation.revision);
     let _ = match (changes.is_empty(), dry_run) {
         _ if *waits => {
@@ -361,6 +355,14 @@ pub(super) fn text(revised: &Revised, dry_run: bool) -> String {
         (false, false) => writeln!(out, "{id} has revision {revision}, from sequence {from} on"),
     };
     out
+}
+
+/// The changes of fields, each on a line.
+pub(super) fn changed(changes: &[FieldChange]) -> String {
+    let line = |FieldChange { field, before, after }: &FieldChange| {
+        format!("{}: {} -> {}\n", clean(field), shown(before), shown(after))
+    };
+    changes.iter().map(line).collect()
 }
 
 /// A value for people.

@@ -125,7 +125,7 @@ pub(super) fn text(item: &Installation) -> String {
         line("setting", format!("{name} = {value}"));
     }
     line("limits", limits(item.limits));
-    item.refused.iter().for_each(|one| line("refused", not_given(one)));
+    item.refused.iter().for_each(|one| line(if one.held { "still has" } else { "refused" }, not_given(one)));
     line("time zone", item.timezone.clone());
     if item.keep_up {
         line("keep up", "sources are slowed where it is behind by more than ingest.max_lag".to_owned());
@@ -233,6 +233,9 @@ fn granted(grant: &OutputGrant) -> String {
     let mut text = format!("{}, toward {}", grant.allow, grant.toward);
     if grant.strict {
         text.push_str(", strict");
+    }
+    if let Some(every) = grant.every {
+        text.push_str(&format!(", once in {every}"));
     }
     if let Some(ttl) = grant.ttl {
         text.push_str(&format!(", at most {ttl}"));

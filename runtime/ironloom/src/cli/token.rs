@@ -40,7 +40,7 @@ enum Command {
         #[command(flatten)]
         page: PageArgs,
     },
-    /// Take a token back; it is worth nothing at once
+    /// Take a token back; it is revoked at once
     Remove {
         /// Its name
         name: TokenName,
@@ -72,7 +72,7 @@ impl Tokens {
             }
             Command::Remove { name } => {
                 global.client()?.delete(&path(&name), &[])?;
-                output::done(global, &format!("the token {name} is worth nothing any more"))
+                output::done(global, &format!("the token {name} is revoked"))
             }
             Command::Show => {
                 let answer = global.client()?.get("/v1/me", &[])?;

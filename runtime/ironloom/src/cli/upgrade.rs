@@ -8,8 +8,8 @@ use super::failure::Outcome;
 use super::rehearse::Condition;
 use super::set::{Change, To};
 
-/// Gives an installation another version of its app: what it has stays, and so does its state. What the version needs
-/// besides is given by flags.
+/// Gives an installation another version of its app: what it has stays, and so does its state. What else the
+/// version needs is given by flags.
 #[derive(Args, Debug)]
 pub(super) struct Upgrade {
     /// The installation
@@ -27,7 +27,7 @@ pub(super) struct Upgrade {
 
 impl Upgrade {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let condition = Some(&self.condition).filter(|condition| condition.is_given());
+        let condition = self.condition.is_given()?.then_some(&self.condition);
         let to = Some(To(self.package.as_deref()));
         self.change.run(global, &self.id, to, condition, Some(&self.consenting))
     }

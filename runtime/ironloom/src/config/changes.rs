@@ -11,6 +11,7 @@ use crate::connectors::ConnectorConfig;
 use ironloom_apps::allowance::{LimitKind, PartialLimits};
 use ironloom_apps::consent::Capability;
 use ironloom_apps::problem::join_path;
+use ironloom_apps::quantity::Span;
 use ironloom_types::clock;
 use ironloom_types::text::listed;
 
@@ -187,6 +188,7 @@ fn of_policy(found: &mut Compared, [from, to]: [&Policy; 2]) {
         capabilities,
         capabilities_denied,
         limits,
+        set_point_every,
     } = from;
     found.key("policy.unsigned", [unsigned, &to.unsigned], Live::Yes, text);
     found.key("policy.publishers", [publishers, &to.publishers], Live::Yes, |all| listed(all));
@@ -207,6 +209,8 @@ fn of_policy(found: &mut Compared, [from, to]: [&Policy; 2]) {
         let (from, to) = (of(limits), of(&to.limits));
         found.key(&format!("policy.{}", most_of(kind)), [&from, &to], Live::Yes, |most| kind.show(*most));
     }
+    let every = |every: &Option<Span>| every.unwrap_or(Span(0)).to_string();
+    found.key("policy.set_point_every", [set_point_every, &to.set_point_every], Live::Yes, every);
 }
 
 fn of_catalogs(found: &mut Compared, [from, to]: [&Access; 2]) {
@@ -264,7 +268,7 @@ mod tests {
             publishers_denied = [\"ed25519:_FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU\"]\n\
             apps = [\"com.example\"]\napps_denied = [\"com.other\"]\ncategories = [\"farm\"]\ncategories_denied = [\"energy\"]\n\
             capabilities = [\"alarms\"]\ncapabilities_denied = [\"timers\"]\nmax_memory = \"1 MiB\"\nmax_cpu = \"1 ms\"\n\
-            max_state = \"1 MiB\"\nmax_share = \"1 ms\"\nmax_points = 1\n[catalogs]\nca = [\"/ca.pem\"]\nlogins = \"/auth.json\"\n";
+            max_state = \"1 MiB\"\nmax_share = \"1 ms\"\nmax_points = 1\nset_point_every = \"1 s\"\n[catalogs]\nca = [\"/ca.pem\"]\nlogins = \"/auth.json\"\n";
         let told_all = told("", others);
         let named: Vec<String> = told_all.iter().map(|(key, ..)| key.clone()).collect();
         assert_eq!(named, keys::all());

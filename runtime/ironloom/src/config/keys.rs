@@ -259,6 +259,12 @@ const KEYS: &[Key] = &[
     key("policy", "max_share", "\"1 s\"", "Likewise."),
     key("policy", "max_points", "750000", "Likewise."),
     key(
+        "policy",
+        "set_point_every",
+        "\"0 s\"",
+        "The least time between two set-points of a point, whatever is granted. 0 s: as often as granted.",
+    ),
+    key(
         "catalogs",
         "ca",
         "[]",

@@ -6,6 +6,7 @@ use super::key;
 use ironloom_apps::allowance::{LimitKind, PartialLimits};
 use ironloom_apps::consent::Capability;
 use ironloom_apps::manifest::Manifest;
+use ironloom_apps::quantity::Span;
 use ironloom_apps::toml_section::{Field, Section};
 use ironloom_trust::key::PublicKey;
 use ironloom_trust::rotation::{covers, is_prefix};
@@ -31,6 +32,8 @@ pub(crate) struct Policy {
     pub capabilities_denied: BTreeSet<Capability>,
     /// The most of each limit that an installation gets, whatever its app asks for and whatever is granted.
     pub limits: PartialLimits,
+    /// The least time between two set-points of a point, likewise.
+    pub set_point_every: Option<Span>,
 }
 
 /// The reason why the host doesn't let a package run. Each names the key of the configuration.
@@ -138,6 +141,8 @@ pub(super) fn read(mut section: Section<'_, '_>) -> Option<Policy> {
             limits.set(kind, most);
         }
     }
+    let every =
+        key(&mut section, "policy", "set_point_every").and_then(|field| field.parsed(str::parse::<Span>));
     section.finish();
     Some(Policy {
         unsigned: unsigned?,
@@ -150,6 +155,7 @@ pub(super) fn read(mut section: Section<'_, '_>) -> Option<Policy> {
         capabilities: capabilities?,
         capabilities_denied: capabilities_denied?,
         limits,
+        set_point_every: every.filter(|every| every.0 > 0),
     })
 }
 

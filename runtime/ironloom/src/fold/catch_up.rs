@@ -160,25 +160,50 @@ impl Shared {
         first: Sequence,
         last: Sequence,
     ) -> Result<Vec<Slice>, JournalError> {
+        self.rows_within(routes, (first, last), usize::MAX).map(|(slices, _)| slices)
+    }
+
+    /// The same, up to the reading with which they take more than `most` bytes; and the last sequence that was looked at. Only
+    /// the notes of the chunk that it stands in come on top.
+    pub(crate) fn rows_within(
+        &self,
+        routes: &Prepared,
+        (first, last): (Sequence, Sequence),
+        most: usize,
+    ) -> Result<(Vec<Slice>, Sequence), JournalError> {
         let (mut slices, mut from) = (Vec::new(), first);
+        let mut kept: usize = 0;
         while from <= last {
             let Some(chunk) = self.journal.chunk_from(from)? else { break };
-            let mut rows = Vec::new();
+            let (mut rows, mut values) = (Vec::new(), 0);
+            let mut through = chunk.last_sequence().min(last);
             for row in chunk.row_after(Sequence(from.0.saturating_sub(1)))..chunk.len() {
                 if chunk.sequence(row) > last {
                     break;
                 }
-                if chunk.run(row).hops <= MAX_HOPS {
-                    let found = routes.of(chunk.columns.points[row]);
-                    rows.extend(found.map(|found| RowNote::new(row, found)));
+                if chunk.run(row).hops > MAX_HOPS {
+                    continue;
+                }
+                let before = rows.len();
+                let found = routes.of(chunk.columns.points[row]);
+                rows.extend(found.map(|found| RowNote::new(row, found)));
+                values += (rows.len() - before) * chunk.columns.value_bytes(row);
+                if kept.saturating_add(values) > most {
+                    through = chunk.sequence(row);
+                    break;
                 }
             }
             if !rows.is_empty() {
-                slices.push(Slice::whole(&chunk, &rows));
+                let slice = Slice::whole(&chunk, &rows);
+                kept = kept.saturating_add(values.max(slice.note.bytes()));
+                slices.push(slice);
+            }
+            if kept > most {
+                return Ok((slices, through));
             }
             from = chunk.next_sequence();
         }
-        Ok(slices)
+        Ok((slices, last))
     }
 
     /// An installation that has not dealt yet with all that this one has published.

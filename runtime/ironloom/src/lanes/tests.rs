@@ -103,6 +103,7 @@ fn numbered(number: u32) -> (Lane, RoutingTable) {
         revision: ids::Revision(1),
         trial: None,
         went_back: None,
+        publisher: None,
     };
     let revision = Revision {
         number: ids::Revision(1),

@@ -49,7 +49,7 @@ fn info(token: &TokenRecord, now: Timestamp) -> TokenInfo {
     }
 }
 
-/// Makes the token of an admin where there is none that is worth something, or where one is asked for. The file is there
+/// Makes the token of an admin where there is none that is valid, or where one is asked for. The file is there
 /// before the record, so that a token that the log knows can be had.
 pub(super) fn make_first_token(
     data: &Path,
@@ -94,7 +94,7 @@ fn first_token(data: &Path, now: Timestamp) -> Result<TokenRecord, FirstTokenErr
 }
 
 impl Node {
-    /// Whoever has the token of this hash, while it is worth something.
+    /// Whoever has the token of this hash, while it is valid.
     pub(super) fn holder(&self, hash: &TokenHash) -> Option<Arc<Holder>> {
         let holder = self.shared.tokens.read().holder(hash)?;
         (!is_over(holder.expires, host_time())).then_some(holder)
@@ -169,19 +169,24 @@ fn no_token(name: &TokenName) -> Problem {
         .hint("`ironloom token list` lists those that there are.")
 }
 
-/// The time after which a token that is asked for is worth nothing.
+/// The time at which a token that is asked for expires.
 fn expiry(request: &TokenRequest, now: Timestamp) -> Answer<Option<Timestamp>> {
-    let wrong = |detail: String, field: &str| Err(Problem::refused("token", detail).at(Place::field(field)));
+    let wrong = |detail: String, field: &str| {
+        let problem = Problem::refused("token", detail).at(Place::field(field));
+        Err(problem.hint(
+            "`for` is a time span such as \"90 d\", `until` a time to come; with neither it doesn't expire.",
+        ))
+    };
     match (request.until, request.span) {
         (Some(_), Some(_)) => wrong("`until` and `for` both say when it expires; give one".to_owned(), "for"),
-        (Some(until), None) if until <= now => wrong(format!("{until} is over"), "until"),
+        (Some(until), None) if until <= now => wrong(format!("{until} has passed"), "until"),
         (Some(until), None) => Ok(Some(until)),
         (None, Some(span)) if span.duration() < Duration::from_secs(1) => {
-            wrong(format!("{span} is no time in which anybody could use it"), "for")
+            wrong(format!("{span} is too short; a token lives for 1 s at least"), "for")
         }
         (None, Some(span)) => match now.0.checked_add(span.0) {
             Some(until) => Ok(Some(Timestamp(until))),
-            None => wrong(format!("{span} is longer than time goes"), "for"),
+            None => wrong(format!("{span} from now is later than any time there is"), "for"),
         },
         (None, None) => Ok(None),
     }

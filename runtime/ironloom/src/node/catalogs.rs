@@ -20,13 +20,14 @@ use crate::records::admin::AdminRecord;
 use crate::records::catalog::{CatalogRecord, MOST_CATALOGS};
 use ironloom_storage::store::Files;
 use ironloom_trust::catalog::floor::Floor;
+use ironloom_trust::catalog::index::{App, Publisher};
 use ironloom_trust::catalog::rules::{self, Word};
 use ironloom_trust::catalog::search::Searchable;
 use ironloom_trust::catalog::trust_file::MAX_SEEN;
 use ironloom_trust::key::PublicKey;
 use ironloom_trust::rotation::is_prefix;
 use ironloom_types::clock::{Timestamp, host_time};
-use ironloom_types::ids::Digest;
+use ironloom_types::ids::{AppId, CatalogNumber, Digest};
 
 /// The most packages that are got at a time, each of another catalog.
 const MOST_FETCHED: usize = 4;
@@ -42,8 +43,8 @@ pub(super) struct Catalogs {
     removed: RwLock<BTreeMap<Box<str>, Floor>>,
     /// Their indexes, as they were signed.
     files: Arc<Files>,
-    /// Held by whoever changes one.
-    changing: tokio::sync::Mutex<()>,
+    /// Held by whoever changes one; the last number that was given.
+    changing: tokio::sync::Mutex<CatalogNumber>,
     /// Why a catalog is against a package that is here, for as long as the catalogs are the same.
     against: Mutex<BTreeMap<Digest, Option<String>>>,
     /// Places of those who get a package, which is in memory meanwhile.
@@ -55,6 +56,7 @@ pub(super) struct Catalogs {
 /// A catalog with its index in memory.
 #[derive(Debug)]
 pub(super) struct Catalog {
+    number: CatalogNumber,
     pub(super) source: Source,
     ids: Vec<String>,
     pub(super) floor: Floor,
@@ -73,10 +75,18 @@ impl Catalog {
         self.apps.as_ref().map_or(0, |apps| apps.index.apps.len())
     }
 
+    /// An app that it offers, with the publisher that it gives the id to: one that it may speak of, and that publisher signs.
+    fn offered(&self, id: &AppId) -> Option<(&App, &Publisher)> {
+        let apps = self.apps.as_ref()?;
+        let (app, publisher) = (apps.index.app(id)?, apps.publisher_of(id)?);
+        (rules::may_speak_of(&self.ids, id) && publisher.keys.contains(&app.key)).then_some((app, publisher))
+    }
+
     /// Its word on apps; none without an index.
     pub(super) fn word(&self) -> Option<Word<'_>> {
         let apps = self.apps.as_ref()?;
-        Some(Word { floor: &self.floor, index: &apps.index, rotations: &apps.rotations, ids: &self.ids })
+        let Self { number, floor, ids, .. } = self;
+        Some(Word { number: *number, floor, index: &apps.index, rotations: &apps.rotations, ids })
     }
 }
 
@@ -179,6 +189,7 @@ fn load(files: &Files, record: &CatalogRecord) -> Result<Catalog, String> {
     let apps = index.map(Searchable::new);
     let ids = record.ids.iter().map(ToString::to_string).collect();
     Ok(Catalog {
+        number: record.number,
         source,
         ids,
         floor,
@@ -244,20 +255,28 @@ fn look_problem(error: &LookError) -> Problem {
              `--trust KEY`.",
         ),
         LookError::Catalog(..) => problem.hint("Nothing was changed. Ask its maker."),
-        _ => problem,
+        _ => problem.hint("Nothing was changed. See that the server's machine can read what is at this place."),
     }
+}
+
+fn bad_source(error: &impl std::fmt::Display) -> Problem {
+    Problem::refused("catalog", error.to_string()).at(Place::field("source")).hint(
+        "Name a folder or bundle of the server's machine by its path from the root, a URL of a web server, or \
+         `oci://HOST/REPOSITORY`.",
+    )
 }
 
 impl Node {
     /// Adds a catalog.
     pub(super) async fn add_catalog(self: Arc<Self>, request: CatalogRequest) -> Answer<CatalogInfo> {
         self.check_space()?;
-        let source = Source::new(&request.source)
-            .map_err(|error| Problem::refused("catalog", error.to_string()).at(Place::field("source")))?;
+        let source = Source::new(&request.source).map_err(|error| bad_source(&error))?;
         for prefix in &request.ids {
             if !is_prefix(prefix) {
                 let detail = format!("{prefix:?} is no app id, nor the beginning of one up to a dot");
-                return Err(Problem::refused("catalog", detail).at(Place::field("ids")));
+                return Err(Problem::refused("catalog", detail)
+                    .at(Place::field("ids"))
+                    .hint("Write the beginning of ids, such as `com.example`."));
             }
         }
         let _looking = self.catalogs.looks()?;
@@ -266,10 +285,13 @@ impl Node {
         let found = aside(move || first_look(&from, &access, &trust, &seen, now)).await;
         let found = found.map_err(|error| problems::internal(&error))?.map_err(|error| error.problem())?;
         let name: Box<str> = found.floor.root.catalog.as_str().into();
-        let _changing = self.catalogs.changing.lock().await;
+        let mut given = self.catalogs.changing.lock().await;
         if self.catalogs.all.read().contains_key(&name) {
-            let detail = format!("there is a catalog {name} already; remove it first, or refresh it");
-            return Err(Problem::conflict("exists", detail));
+            let detail = format!("there is a catalog {name} already");
+            return Err(Problem::conflict("exists", detail).hint(format!(
+                "`ironloom catalog refresh {name}` looks at it again, also in another place; `ironloom catalog remove {name}` makes \
+                 way for another one."
+            )));
         }
         let seen = self.shared.catalogs.read().len();
         if seen >= MAX_SEEN && !self.shared.catalogs.read().contains_key(&name) {
@@ -279,9 +301,23 @@ impl Node {
         }
         if self.catalogs.all.read().len() >= MOST_CATALOGS {
             let detail = format!("there are {MOST_CATALOGS} catalogs already, and that is the most");
-            return Err(Problem::refused("catalog", detail));
+            let problem = Problem::refused("catalog", detail);
+            return Err(problem.hint("`ironloom catalog remove NAME` removes one."));
         }
-        self.keep_catalog(name, (source, request.ids), found).await
+        let number = self.catalog_number(&name, &mut given);
+        self.keep_catalog((name, number), (source, request.ids), found).await
+    }
+
+    /// The number of a catalog: that of before where anything of it is kept, else another one than any that is known of.
+    fn catalog_number(&self, name: &str, given: &mut CatalogNumber) -> CatalogNumber {
+        let records = self.shared.catalogs.read();
+        if let Some(record) = records.get(name) {
+            return record.number;
+        }
+        let of_owners = self.shared.owners.read().values().filter_map(|owner| owner.catalog).max();
+        let last = records.values().map(|record| record.number).max();
+        *given = (*given).max(last.unwrap_or_default()).max(of_owners.unwrap_or_default()).next();
+        *given
     }
 
     /// Looks at a catalog again, perhaps in another place.
@@ -294,8 +330,7 @@ impl Node {
         let catalog = self.catalogs.one(&name)?;
         let source = match &request.source {
             None => catalog.source.clone(),
-            Some(source) => Source::new(source)
-                .map_err(|error| Problem::refused("catalog", error.to_string()).at(Place::field("source")))?,
+            Some(source) => Source::new(source).map_err(|error| bad_source(&error))?,
         };
         let _looking = self.catalogs.looks()?;
         let (from, at, now) = (Arc::clone(&catalog), source.clone(), self.catalog_time());
@@ -308,7 +343,10 @@ impl Node {
             return Err(Problem::conflict("exists", detail).hint("Send the request again."));
         }
         match found.map_err(|error| problems::internal(&error))? {
-            Ok(found) => self.keep_catalog(name.into(), (source, catalog.ids.clone()), found).await,
+            Ok(found) => {
+                let (known, ids) = ((name.into(), catalog.number), catalog.ids.clone());
+                self.keep_catalog(known, (source, ids), found).await
+            }
             Err(error) => {
                 tracing::warn!(catalog = %name, %error, "a catalog was looked at, and stays as it was");
                 if source == catalog.source {
@@ -322,19 +360,20 @@ impl Node {
     /// Writes what a look has found, and takes it over once that is durable.
     async fn keep_catalog(
         &self,
-        name: Box<str>,
+        (name, number): (Box<str>, CatalogNumber),
         (source, ids): (Source, Vec<String>),
         found: Kept,
     ) -> Answer<CatalogInfo> {
         let Kept { floor, apps, file, digest: index } = found;
         if self.catalogs.apps_besides(&name) + apps.index.apps.len() > MOST_APPS {
-            let detail =
-                format!("all catalogs together would have more than {MOST_APPS} apps; remove one first");
-            return Err(Problem::refused("catalog", detail));
+            let detail = format!("all catalogs together would have more than {MOST_APPS} apps");
+            let problem = Problem::refused("catalog", detail);
+            return Err(problem.hint("`ironloom catalog remove NAME` removes one."));
         }
         let json = serde_json::to_string(&floor).map_err(|error| problems::internal(&error))?;
         let record = CatalogRecord {
             name: name.clone(),
+            number,
             source: Some(source.to_string().into()),
             ids: ids.iter().map(|id| id.as_str().into()).collect(),
             floor: json.into(),
@@ -350,6 +389,7 @@ impl Node {
         let refreshed = record.refreshed;
         self.change(AdminRecord::CatalogSet(Box::new(record))).await?;
         let catalog = Catalog {
+            number,
             source,
             ids,
             floor,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::trust::Named;
 use super::{Node, pages, problems};
 use crate::api::facade::{
-    Answer, Consent, Page, PageQuery, PendingConsent, Place, Problem, Revised, RevisionRequest, Rights,
+    Answer, Consent, ConsentGiven, Page, PageQuery, PendingConsent, Place, Problem, Revised, RevisionRequest,
+    Rights,
 };
 use crate::fold::KnownPackage;
 use crate::fold::durable::Term;
@@ -13,8 +14,7 @@ use crate::lanes::Lane;
 use crate::records::admin::AdminRecord;
 use crate::records::consent::{ConsentRecord, MOST_CONSENTS, MOST_REQUEST};
 use ironloom_apps::allowance::{LimitKind, PartialLimits};
-use ironloom_apps::consent::{Excess, RefusedBy, RefusedRight, Words};
-use ironloom_apps::manifest::Manifest;
+use ironloom_apps::consent::{Excess, Publisher, RefusedBy, RefusedRight, Words};
 use ironloom_apps::plan::Plan;
 use ironloom_types::clock::host_time;
 use ironloom_types::ids::{Digest, InstallationId, SlotName};
@@ -29,12 +29,16 @@ pub(super) struct Asks {
 /// The consent to these rights, as a person is asked for it.
 pub(super) fn consent_to(
     rights: Rights,
-    manifest: &Manifest,
-    points: impl Fn(&SlotName) -> Option<u64>,
+    known: &KnownPackage,
+    plan: &Plan,
     policy: &PartialLimits,
 ) -> Consent {
-    let Words { gets, refused, warnings } = Words::of(&rights, manifest, points, policy);
-    Consent { digest: rights.digest(), rights, gets, refused, warnings }
+    let points =
+        |name: &SlotName| plan.inputs.iter().find(|input| input.name == *name).map(|input| input.points);
+    let Words { gets, refused, warnings } = Words::of(&rights, &known.manifest, points, policy);
+    let (package, version) = (known.record.digest, known.manifest.version.clone());
+    let (digest, settings) = (rights.digest(package, &plan.settings), plan.settings.clone());
+    Consent { digest, version, package, rights, settings, gets, refused, warnings }
 }
 
 /// 409 where a request consents to other rights than it would give.
@@ -73,12 +77,15 @@ impl Node {
         let publisher = trust.owner_of(&manifest.id);
         let rights = Rights::of(manifest, publisher, &plan.bindings, &plan.grants, &plan.limits);
         let had = Rights::of(&before.manifest, publisher, &was.bindings, &was.grants, &was.limits);
-        let wider = if is_other { rights.beyond(&had) } else { Vec::new() };
-        let wider = wider.into_iter().filter(|excess| !names(request, excess)).map(|excess| excess.text);
-        let wider = wider.collect();
-        let points =
-            |name: &SlotName| plan.inputs.iter().find(|input| input.name == *name).map(|input| input.points);
-        let consent = consent_to(rights, manifest, points, trust.most());
+        let beyond = rights.beyond(&had);
+        if !is_other && !beyond.is_empty() {
+            // It goes on as it is, whatever the policy says by now, and gets no more.
+            trust.check_allowed(known)?;
+        }
+        // With the same package, all that is more is named.
+        let waits = |excess: &Excess| is_other && !names(request, excess);
+        let wider = beyond.into_iter().filter(waits).map(|excess| excess.text).collect();
+        let consent = consent_to(rights, known, plan, trust.most());
         check_consent(request.consent, &consent)?;
         Ok(Asks { consent, wider })
     }
@@ -112,6 +119,11 @@ impl Node {
             wider: asks.wider.iter().map(|text| text.as_str().into()).collect(),
             consent: asks.consent.digest,
             asked: host_time(),
+            app: asks.consent.rights.app.clone(),
+            publisher: match asks.consent.rights.publisher {
+                Publisher::Key(key) => Some(key),
+                Publisher::Unsigned => None,
+            },
         };
         let _installing = self.admin.installing.lock().await;
         if !self.lanes.of(id).is_some_and(|now| std::ptr::eq(&*now, lane)) {
@@ -123,7 +135,8 @@ impl Node {
             if waiting.len() >= MOST_CONSENTS && !waiting.contains_key(id) {
                 let detail =
                     format!("{MOST_CONSENTS} upgrades wait for consent already, and that is the most");
-                return Err(Problem::refused("too-many-consents", detail));
+                return Err(Problem::refused("too-many-consents", detail)
+                    .hint("`ironloom consents` lists them: accept or refuse some."));
             }
             // The same again says nothing new.
             let is_same = |before: &ConsentRecord| {
@@ -150,17 +163,32 @@ impl Node {
         refused.extend(against.map(|(one, why)| RefusedRight {
             right: format!("capabilities.{}", one.name()),
             by: RefusedBy::Policy,
-            text: format!("{why}; it keeps it until it is changed"),
+            held: true,
+            text: format!("{}, until it is changed, though {why}", one.name()),
         }));
         for kind in LimitKind::ALL {
             let (has, most) = (kind.of(&revision.limits), policy.limits.get(kind));
             refused.extend(most.filter(|most| has > *most).map(|most| RefusedRight {
                 right: format!("limits.{}", kind.name()),
                 by: RefusedBy::Policy,
+                held: true,
                 text: format!(
-                    "has {}, and the host allows {}; it keeps it until it is changed",
+                    "a limit {} of {}, until it is changed, though the host allows {}",
+                    kind.name(),
                     kind.show(has),
                     kind.show(most)
+                ),
+            }));
+        }
+        for (name, grant) in &revision.grants.outputs {
+            let (has, least) = (grant.every, policy.set_point_every);
+            refused.extend(least.filter(|least| has < Some(*least)).map(|least| RefusedRight {
+                right: format!("outputs.{name}"),
+                by: RefusedBy::Policy,
+                held: true,
+                text: format!(
+                    "set-points of {name} {}, until it is changed, though the host allows one in {least}",
+                    has.map_or("as often as it asks".to_owned(), |has| format!("once in {has}"))
                 ),
             }));
         }
@@ -173,28 +201,53 @@ impl Node {
         pages::by_name(page, waiting.values(), |asked| asked.id.to_string(), shown)
     }
 
-    pub(super) fn waiting_consent(&self, id: &InstallationId) -> Answer<PendingConsent> {
-        self.shared.consents.read().get(id).map(shown).ok_or_else(|| none_waits(id))
+    /// One that waits, with all that it would be as of now: what it was asked for with may have changed since.
+    pub(super) async fn waiting_consent(self: Arc<Self>, id: InstallationId) -> Answer<PendingConsent> {
+        let (asked, request) = self.consent_of(&id)?;
+        let waits = shown(&asked);
+        match self.revise_installation(id, request, None, true).await {
+            Ok(Revised { changes, wider, consent, warnings, .. }) => {
+                let digest = consent.as_ref().map_or(waits.consent, |consent| consent.digest);
+                Ok(PendingConsent { wider, consent: digest, changes, gets: consent, warnings, ..waits })
+            }
+            Err(problem) if problem.status < 500 => {
+                Ok(PendingConsent { problem: Some(problem.detail.clone()), ..waits })
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// What waits for an installation, and the change that it is.
+    fn consent_of(&self, id: &InstallationId) -> Answer<(ConsentRecord, RevisionRequest)> {
+        let asked = self.shared.consents.read().get(id).cloned().ok_or_else(|| none_waits(id))?;
+        let request: RevisionRequest =
+            serde_json::from_str(&asked.request).map_err(|error| problems::internal(&error))?;
+        let request = RevisionRequest { consent: None, revision: None, ..request };
+        Ok((asked, request))
     }
 
     /// Begins the revision that waits, by somebody's consent.
     pub(super) async fn accept_waiting(
         self: Arc<Self>,
         id: InstallationId,
-        given: Digest,
+        given: ConsentGiven,
     ) -> Answer<Revised> {
-        let text = self.shared.consents.read().get(&id).map(|asked| asked.request.clone());
-        let text = text.ok_or_else(|| none_waits(&id))?;
-        let request: RevisionRequest =
-            serde_json::from_str(&text).map_err(|error| problems::internal(&error))?;
-        let request = RevisionRequest { consent: Some(given), revision: None, ..request };
+        let (asked, request) = self.consent_of(&id)?;
+        if asked.package != given.package {
+            let (is, named) = (asked.package, given.package);
+            let detail = format!("the consent is to the package {named}, and {is} waits by now");
+            return Err(Problem::conflict("consent", detail)
+                .at(Place::field("package"))
+                .hint(format!("Nothing was changed. `ironloom consents show {id}` shows what waits.")));
+        }
+        let request = RevisionRequest { consent: Some(given.consent), ..request };
         self.revise_installation(id, request, None, false).await
     }
 
     /// Forgets the upgrade that waits.
     pub(super) async fn refuse_waiting(self: Arc<Self>, id: InstallationId) -> Answer<()> {
         let _installing = self.admin.installing.lock().await;
-        self.waiting_consent(&id)?;
+        self.consent_of(&id)?;
         self.change(AdminRecord::ConsentRefused { id }).await
     }
 }
@@ -220,12 +273,18 @@ fn names(request: &RevisionRequest, excess: &Excess) -> bool {
 fn shown(asked: &ConsentRecord) -> PendingConsent {
     PendingConsent {
         installation: asked.id.clone(),
+        app: asked.app.clone(),
+        publisher: asked.publisher.into(),
         before: asked.before.to_string(),
         version: asked.version.to_string(),
         package: asked.package,
         asked: asked.asked,
         wider: asked.wider.iter().map(ToString::to_string).collect(),
         consent: asked.consent,
+        changes: Vec::new(),
+        gets: None,
+        warnings: Vec::new(),
+        problem: None,
     }
 }
 

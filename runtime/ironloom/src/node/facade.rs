@@ -9,13 +9,13 @@ use super::views::list_timers;
 use super::{Node, found_aside, problems};
 use crate::api::capsule::Capsule;
 use crate::api::facade::{
-    Alarm, AlarmDeed, Answer, Applied, Backlog, Copies, DeadLetter, DrivenPoint, Ended, EpisodesQuery,
-    Facade, Halt, HaltRequest, IfMatch, IngestRules, InstallRequest, Installation, Installed, IntentDeed,
-    Invocation, KeptState, Later, LogPage, Lookup, NeverUsed, NumberedQuery, OutputsQuery, PackageInfo, Page,
-    PageQuery, PendingConsent, PointDetail, PointItem, PointRequest, Push, Pushed, Reading, ReadingItem,
-    ReadingsQuery, Rehearsal, RehearsalRequest, RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey,
-    Reset, Resumed, RetirePoints, RetiredPoints, Revised, RevisionRequest, RolledBack, Slowed, StartFrom,
-    StateItem, StreamClaim, Timer,
+    Alarm, AlarmDeed, Answer, Applied, Backlog, ConsentGiven, Copies, DeadLetter, DrivenPoint, Ended,
+    EpisodesQuery, Facade, Halt, HaltRequest, IfMatch, IngestRules, InstallRequest, Installation, Installed,
+    IntentDeed, Invocation, KeptState, Later, LogPage, Lookup, NeverUsed, NumberedQuery, OutputsQuery,
+    PackageInfo, Page, PageQuery, PendingConsent, PointDetail, PointItem, PointRequest, Push, Pushed,
+    Reading, ReadingItem, ReadingsQuery, Rehearsal, RehearsalRequest, RenamePoint, RenamedPoint, Replay,
+    ReplayRequest, RequestKey, Reset, Resumed, RetirePoints, RetiredPoints, Revised, RevisionRequest,
+    RolledBack, Slowed, StartFrom, StateItem, StreamClaim, Timer,
 };
 use crate::lanes::Lane;
 use crate::telemetry::events::Events;
@@ -103,7 +103,7 @@ impl Facade for NodeFacade {
     }
 
     fn add_package(&self, tar: Bytes) -> Later<'_, (PackageInfo, bool)> {
-        Box::pin(to_its_end(Arc::clone(&self.0).take_package(tar)))
+        Box::pin(to_its_end(Arc::clone(&self.0).take_package(tar, |_| Ok(()))))
     }
 
     fn packages(&self, page: PageQuery) -> Later<'_, Page<PackageInfo>> {
@@ -165,11 +165,11 @@ impl Facade for NodeFacade {
     }
 
     fn consent(&self, id: InstallationId) -> Later<'_, PendingConsent> {
-        Box::pin(async move { self.0.waiting_consent(&id) })
+        Box::pin(Arc::clone(&self.0).waiting_consent(id))
     }
 
-    fn accept_consent(&self, id: InstallationId, consent: Digest) -> Later<'_, Revised> {
-        Box::pin(to_its_end(Arc::clone(&self.0).accept_waiting(id, consent)))
+    fn accept_consent(&self, id: InstallationId, given: ConsentGiven) -> Later<'_, Revised> {
+        Box::pin(to_its_end(Arc::clone(&self.0).accept_waiting(id, given)))
     }
 
     fn refuse_consent(&self, id: InstallationId) -> Later<'_, ()> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use self::adopt::Moment;
 pub(super) use self::plan::Counted;
 use self::plan::{List, Planned};
-pub(super) use self::plan::{SitePoints, too_many_shapes};
+pub(super) use self::plan::{SitePoints, site, too_many_shapes};
 use self::several::Wrong;
 use super::contexts::Contexts;
 use super::kept::Kept;
@@ -124,8 +124,13 @@ impl Node {
             // The fold learns of a generation only with its record: the next one given must not wait for that.
             *given = self.shared.last_generation().max(*given).next();
             let owner = trust.check(known, Named::of(request));
+            let is_theirs = kept.as_ref().map_or(Ok(()), |kept| trust.check_same_publisher(&kept.ended));
+            let owner = is_theirs
+                .and(owner)
+                .map_err(|problem| several::of_item(problem, at, &request.id, requests.len()))?;
             let NewInstallation { installation, revision, meta, .. } = &mut new.installation;
             (installation.begun, revision.begun) = (*given, *given);
+            installation.publisher = trust.owner_of(&installation.app);
             match kept {
                 // Another one than was planned with.
                 Some(kept) if kept.generation != installation.generation => {
@@ -147,8 +152,7 @@ impl Node {
                     *meta = first_meta((from, cursor), &known.manifest, revision, self.shared.clock.now());
                 }
             }
-            new.installation.owner =
-                owner.map_err(|problem| several::of_item(problem, at, &request.id, requests.len()))?;
+            new.installation.owner = owner;
             apps.push((new.installation.installation.generation, new.app));
             records.push(new.installation);
         }
@@ -266,6 +270,7 @@ impl New {
             revision: ids::Revision(1),
             trial: None,
             went_back: None,
+            publisher: None,
         };
         let revision = Revision {
             number: ids::Revision(1),

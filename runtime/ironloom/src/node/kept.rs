@@ -121,9 +121,6 @@ impl Node {
                 .at(Place::field("adopt"))
                 .hint("Leave `adopt` out: it begins with nothing in its state."));
         }
-        if let Some(was) = self.known(kept.ended.package) {
-            self.trust().check_same_publisher(&was)?;
-        }
         Ok(Some(kept))
     }
 

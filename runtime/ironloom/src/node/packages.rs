@@ -20,8 +20,12 @@ use ironloom_types::ids::Digest;
 use ironloom_types::limits::Limits;
 
 impl Node {
-    /// Checks and keeps a package; `false` where it was known.
-    pub(super) async fn take_package(self: Arc<Self>, tar: Bytes) -> Answer<(PackageInfo, bool)> {
+    /// Checks and keeps a package that passes a further check, which comes before anything is kept; `false` where it was known.
+    pub(super) async fn take_package(
+        self: Arc<Self>,
+        tar: Bytes,
+        check: impl FnOnce(&package::Package) -> Answer<()>,
+    ) -> Answer<(PackageInfo, bool)> {
         self.check_space()?;
         let bytes = tar.clone();
         let read = aside(move || package::read(&bytes));
@@ -32,6 +36,7 @@ impl Node {
             }
             Err(error) => return Err(Problem::refused("package", error.to_string())),
         };
+        check(&package)?;
         let _held = self.admin.last_use.hold(package.digest);
         if let Some(known) = self.known(package.digest) {
             let known = self.mend_package(&known, package, tar).await?;

@@ -11,9 +11,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use self::asked::Asked;
 use self::upgrade::{Ends, migrates, revised};
 use super::consents::Asks;
-use super::install::{SitePoints, too_many_shapes};
+use super::install::{SitePoints, site, too_many_shapes};
 use super::packages::load_problem;
-use super::trust::Named;
 use super::{Node, found_aside, problems};
 use crate::api::facade::{
     Answer, FieldChange, IfMatch, Match, Place, Problem, Revised, RevisionRequest, Tag, changes,
@@ -29,7 +28,7 @@ use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::binding::{Bindings, InputBinding};
 use ironloom_apps::cycles::find_cycle;
 use ironloom_apps::manifest::Manifest;
-use ironloom_apps::plan::{self, MAX_SAMPLES, Plan, Site, plan_change};
+use ironloom_apps::plan::{self, MAX_SAMPLES, Plan, plan_change};
 use ironloom_apps::problem::Problems;
 use ironloom_apps::routing::Prepared;
 use ironloom_sandbox::LoadedApp;
@@ -166,9 +165,8 @@ impl Node {
             timezone: timezone.as_deref(),
         };
         let config = self.config.load();
-        let site =
-            Site { timezone: &config.site.timezone, limits: &config.limits, most: &config.policy.limits };
         let changes = self.shared.routing.read().changes();
+        let site = site(&config);
         let planned =
             plan_change(asked, manifest, site, &revision.bindings, &SitePoints::of(self), &*self.lanes);
         let (plan, prepared) = match (planned, wrong.is_empty()) {
@@ -334,9 +332,9 @@ impl Node {
             revision.from = lane.queue.lock().pending().unwrap_or(next);
         }
         // Another one of its app may have been installed since it was planned.
-        let owner = if is_other { self.trust().check(&known, Named::Nobody)? } else { None };
         let mut installation = installed(&lane.installation(), &revision, &known.manifest);
         installation.trial = copy.map(|copy| self.trial(copy)).or(installation.trial);
+        let owner = if is_other { self.next_owner(&known, &mut installation)? } else { None };
         let now = self.shared.clock.now();
         let mut meta = lane.book().meta().clone();
         meta.cron_due = cron_due(&meta, before, &known.manifest, &revision, now);

@@ -134,6 +134,7 @@ fn installed(id: &InstallationId, generation: u64) -> AdminRecord {
         revision: ids::Revision(1),
         trial: None,
         went_back: None,
+        publisher: None,
     };
     let meta = LaneMeta { next_dead_letter: 2, next_alarm: 2, dead_letters_kept: 1, ..LaneMeta::default() };
     AdminRecord::Installed(vec![NewInstallation { installation, revision, meta, adopted: None, owner: None }])

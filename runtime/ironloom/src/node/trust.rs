@@ -8,14 +8,14 @@ use super::{Node, problems};
 use crate::api::facade::{Answer, InstallRequest, Place, Problem};
 use crate::config::{NotAllowed, Policy};
 use crate::fold::KnownPackage;
+use crate::records::installation::Installation;
 use crate::records::owner::{AppOwner, MOST_OWNERS};
 use ironloom_apps::allowance::PartialLimits;
-use ironloom_trust::catalog::CatalogName;
 use ironloom_trust::catalog::index::Publisher;
 use ironloom_trust::catalog::rules::{self, Candidate, Word};
 use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::{Timestamp, host_time};
-use ironloom_types::ids::{AppId, Digest, InstallationId};
+use ironloom_types::ids::{AppId, CatalogNumber, Digest, InstallationId};
 use ironloom_types::text::listed;
 
 /// The key that a request names as an app's publisher.
@@ -95,17 +95,7 @@ impl Node {
 
     /// Why the host's policy is against a package that runs. Where it only isn't signed, other places say so.
     fn policy_against(&self, package: Digest) -> Option<String> {
-        let known = self.known(package)?;
-        let config = self.config.load();
-        let policy = &config.policy;
-        let catalogs = self.catalogs.all();
-        let words: Vec<Word<'_>> = catalogs.iter().filter_map(|catalog| catalog.word()).collect();
-        let app = &known.manifest.id;
-        let by = self.shared.owners.read().get(app).and_then(|owner| owner.catalog.clone());
-        let signers = policy.signers(app, &known.record.signers).map(drop);
-        let refused = signers
-            .and_then(|()| policy.check_rights(&known.manifest, &categories(&words, app, by.as_deref())))
-            .err();
+        let refused = self.trust().allowed(&*self.known(package)?).err();
         refused.filter(|why| *why != NotAllowed::Unsigned).map(|why| format!("the host's policy: {why}"))
     }
 
@@ -119,7 +109,7 @@ impl Node {
         let version: semver::Version = known.manifest.version.parse().ok()?;
         let (id, signers) = (&known.manifest.id, known.record.signers.as_slice());
         let owner = self.shared.owners.read().get(id).cloned();
-        let by = owner.as_ref().and_then(|owner| owner.catalog.as_deref());
+        let by = owner.as_ref().and_then(|owner| owner.catalog);
         let candidate = Candidate { id, version: &version, digest: package, signers, by };
         let against = rules::check(&words, candidate, None).err().map(|error| error.to_string());
         self.catalogs.note_against(package, against.clone());
@@ -166,6 +156,19 @@ impl Trust<'_> {
         Ok(owner)
     }
 
+    /// 422 where the host's policy is against a package: what runs goes on, and gets no more than it has.
+    pub(super) fn check_allowed(&self, known: &KnownPackage) -> Answer<()> {
+        self.allowed(known).map_err(|error| not_allowed(known, &error))
+    }
+
+    fn allowed(&self, known: &KnownPackage) -> Result<(), NotAllowed> {
+        let app = &known.manifest.id;
+        let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
+        let by = self.node.shared.owners.read().get(app).and_then(|owner| owner.catalog);
+        self.policy.signers(app, &known.record.signers)?;
+        self.policy.check_rights(&known.manifest, &categories(&words, app, by))
+    }
+
     /// The most of each limit that the host's policy allows.
     pub(super) fn most(&self) -> &PartialLimits {
         &self.policy.limits
@@ -192,31 +195,32 @@ impl Trust<'_> {
         }
         let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
         let owner = self.new.get(app).cloned().or_else(|| self.node.shared.owners.read().get(app).cloned());
-        let by = owner.as_ref().and_then(|owner| owner.catalog.clone());
+        let by = owner.as_ref().and_then(|owner| owner.catalog);
         self.policy
-            .check_rights(&known.manifest, &categories(&words, app, by.as_deref()))
+            .check_rights(&known.manifest, &categories(&words, app, by))
             .map_err(|error| not_allowed(known, &error))?;
         let version: semver::Version = version.parse().map_err(|error| problems::internal(&error))?;
         let digest = known.record.digest;
-        let candidate =
-            Candidate { id: app, version: &version, digest, signers: &signers, by: by.as_deref() };
+        let candidate = Candidate { id: app, version: &version, digest, signers: &signers, by };
         let signers = rules::check(&words, candidate, Some(self.now)).map_err(|error| {
             let problem = Problem::refused("catalog", error.to_string()).at(Place::field("package"));
             problem.hint(format!("Nothing was changed. `ironloom catalog show {app}` says more."))
         })?;
         if let Some(missing) = publisher.filter(|key| !signers.contains(key)) {
             let detail = format!("the package isn't signed by {missing}, which was named as its publisher");
-            return Err(Problem::refused("publisher", detail).at(Place::field("publisher")));
+            return Err(Problem::refused("publisher", detail)
+                .at(Place::field("publisher"))
+                .hint("`ironloom inspect FILE` shows who has signed a package."));
         }
-        let publishers = rules::publishers(&words, app);
+        let publishers: Vec<_> = rules::speaking(&words, app, None).collect();
+        let had = owner.as_ref().and_then(|owner| owner.key);
         let key = match owner {
             Some(AppOwner { key: Some(key), .. }) if signers.contains(&key) => return Ok(None),
             Some(AppOwner { key: Some(key), since, .. }) => {
-                let successors = rules::successors(&words, app, key, by.as_deref());
+                let successors = rules::successors(&words, app, key, by);
                 let successor = signers.iter().find(|signer| successors.contains(signer)).copied();
-                let replaced = signers
-                    .iter()
-                    .find(|old| rules::successors(&words, app, **old, by.as_deref()).contains(&key));
+                let replaced =
+                    signers.iter().find(|old| rules::successors(&words, app, **old, by).contains(&key));
                 match (successor, named) {
                     (Some(successor), _) => Some(successor),
                     // The package is signed by it, and nobody else's by the word of a catalog.
@@ -237,11 +241,16 @@ impl Trust<'_> {
         let owners = self.node.shared.owners.read();
         if owners.len() >= MOST_OWNERS && !owners.contains_key(app) {
             let detail = format!("{MOST_OWNERS} app ids belong to somebody already, and that is the most");
-            return Err(Problem::refused("too-many-apps", detail));
+            return Err(Problem::refused("too-many-apps", detail).hint(
+                "An id that belongs to somebody stays so: only apps that were here before can be installed.",
+            ));
         }
         let gives = |publisher: &Publisher| key.is_some_and(|key| publisher.keys.contains(&key));
         let by_catalog = publishers.iter().find(|(_, publisher)| gives(publisher));
-        let catalog = by.or_else(|| by_catalog.map(|(name, _)| name.as_str().into()));
+        let by_catalog = by_catalog.map(|(word, _)| word.number);
+        // Whoever takes it over by consent has it by the word of another catalog, or of none.
+        let is_another = matches!(named, Named::NewPublisher(_)) && key != had;
+        let catalog = if is_another { by_catalog } else { by.or(by_catalog) };
         let owner = AppOwner { app: app.clone(), key, catalog, since: host_time() };
         self.new.insert(app.clone(), owner.clone());
         Ok(Some(Box::new(owner)))
@@ -249,23 +258,20 @@ impl Trust<'_> {
 }
 
 impl Trust<'_> {
-    /// 409 where an installation is of another publisher than the id of its app belongs to by now: its state and what it was
-    /// granted don't go over to somebody else.
-    pub(super) fn check_same_publisher(&self, before: &KnownPackage) -> Answer<()> {
-        let app = &before.manifest.id;
-        let signers = &before.record.signers;
-        let Some(key) = self.owner_of(app).filter(|key| !signers.is_empty() && !signers.contains(key)) else {
+    /// 409 where an installation is, or was, of another publisher than the id of its app belongs to with this change: its state and
+    /// what it was granted don't go over to somebody else.
+    pub(super) fn check_same_publisher(&self, before: &Installation) -> Answer<()> {
+        let app = &before.app;
+        let Some((was, key)) = before.publisher.zip(self.owner_of(app)).filter(|(was, key)| was != key)
+        else {
             return Ok(());
         };
         let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
-        let by = self.node.shared.owners.read().get(app).and_then(|owner| owner.catalog.clone());
-        let is_successor =
-            |old: &PublicKey| rules::successors(&words, app, *old, by.as_deref()).contains(&key);
-        if signers.iter().any(is_successor) {
+        let by = self.node.shared.owners.read().get(app).and_then(|owner| owner.catalog);
+        if rules::successors(&words, app, was, by).contains(&key) {
             return Ok(());
         }
-        let detail =
-            format!("it is of the publisher {}, and the id {app} belongs to {key} by now", listed(signers));
+        let detail = format!("it is of the publisher {was}, and the id {app} belongs to {key} by now");
         Err(Problem::conflict("publisher-changed", detail)
             .at(Place::field("package"))
             .hint("What runs goes on. Uninstall it and install the other one anew, without its state."))
@@ -273,7 +279,7 @@ impl Trust<'_> {
 }
 
 /// The categories that an app has by the catalogs that have a say in its id.
-fn categories(words: &[Word<'_>], app: &AppId, by: Option<&str>) -> BTreeSet<String> {
+fn categories(words: &[Word<'_>], app: &AppId, by: Option<CatalogNumber>) -> BTreeSet<String> {
     let entries = rules::speaking(words, app, by).filter_map(|(word, _)| word.index.app(app));
     entries.flat_map(|entry| entry.categories.iter().cloned()).collect()
 }
@@ -284,12 +290,13 @@ fn first_key(
     app: &AppId,
     signers: &[PublicKey],
     named: Option<PublicKey>,
-    publishers: &[(&CatalogName, &Publisher)],
+    publishers: &[(Word<'_>, &Publisher)],
 ) -> Answer<Option<PublicKey>> {
     let is_given = |key: &PublicKey| publishers.iter().any(|(_, publisher)| publisher.keys.contains(key));
     let refused = |detail: String| Problem::refused("publisher", detail).at(Place::field("publisher"));
     let mut keys: Vec<PublicKey> = signers.to_vec();
-    if let [(catalog, publisher), ..] = publishers {
+    if let [(word, publisher), ..] = publishers {
+        let catalog = &word.index.catalog;
         keys.retain(is_given);
         if keys.is_empty() {
             let name = &publisher.name;
@@ -303,8 +310,9 @@ fn first_key(
         if named.is_none() && !keys.iter().all(agreed) {
             let names: Vec<_> = publishers
                 .iter()
-                .map(|(catalog, publisher)| {
-                    format!("{} ({}) by the catalog {catalog}", publisher.name, listed(&publisher.keys))
+                .map(|(word, publisher)| {
+                    let (name, keys) = (&publisher.name, listed(&publisher.keys));
+                    format!("{name} ({keys}) by the catalog {}", word.index.catalog)
                 })
                 .collect();
             let detail = format!(

@@ -48,6 +48,10 @@ struct Point {
     told: Option<Told>,
     /// Intents up to this number were overtaken after they were sent: they aren't sent again.
     passed: u64,
+    /// The last intent that was sent, and when.
+    sent: Option<Sent>,
+    /// What waits is held until then: it would come too soon behind the last one.
+    held: Option<Timestamp>,
     /// Who told it; where nobody did, who asked for it first.
     owner: Owner,
     last: Option<Ended>,
@@ -66,6 +70,13 @@ struct Owner {
     generation: Generation,
     output: SlotName,
     entity: Arc<str>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    /// `None` for one of an earlier process.
+    place: Option<IntentPlace>,
+    at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -124,6 +135,9 @@ impl Machine {
                 waiting: None,
                 flying: None,
                 safe_due: None,
+                // It was sent before its end.
+                sent: told.as_ref().map(|_| Sent { place: None, at: driven.last.at.min(now) }),
+                held: None,
                 told,
                 passed: driven.passed,
                 owner: Owner {
@@ -179,6 +193,10 @@ impl Machine {
             self.lists.entry(list_of(&asked)).or_default().push_back(asked.place);
             self.open.insert(asked.place, Open { asked: Arc::clone(&asked), was_sent });
             let has_room = self.enter(&asked, was_sent);
+            if let Some(point) = self.points.get_mut(asked.intent.point.as_str()).filter(|_| was_sent) {
+                // An earlier process may have sent it just now.
+                point.sent = Some(Sent { place: None, at: now });
+            }
             all.push((asked, has_room));
         }
         // What an app wanted before ends first: a log that has the end of a later one has that of the older, too.
@@ -380,7 +398,8 @@ impl Machine {
         let until = point.told.as_ref().and_then(|told| told.until);
         // Once it has nothing left of an installation that is gone it is forgotten.
         let gone = (!self.knows(point.owner.generation)).then_some(Timestamp(1));
-        let next = lives.chain(until).chain(point.safe_due).chain(gone).filter(|at| *at > looked).min();
+        let times = lives.chain(until).chain(point.safe_due).chain(point.held).chain(gone);
+        let next = times.filter(|at| *at > looked).min();
         if next == point.watched {
             return;
         }
@@ -399,6 +418,9 @@ impl Machine {
             }
         }
         self.look_for_lapse(path, now);
+        if let Some(point) = self.points.get_mut(path) {
+            point.held.take_if(|held| *held <= now);
+        }
         // Also what waited for the end of the one before it.
         self.offer_again(path, now);
         self.watch_behind(path, now);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::Digest;
+use ironloom_types::ids::{CatalogNumber, Digest};
 
 /// The most catalogs at a time.
 pub(crate) const MOST_CATALOGS: usize = 16;
@@ -12,6 +12,8 @@ pub(crate) const MOST_CATALOGS: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CatalogRecord {
     pub name: Box<str>,
+    /// What owners of app ids know it by. It keeps it while anything of it is kept.
+    pub number: CatalogNumber,
     /// The place that it is read from; `None` where it was removed, and only what was seen of it is kept.
     pub source: Option<Box<str>>,
     /// The ids that it may speak of, with those below them; all where there is none.

@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Digest, InstallationId};
+use ironloom_types::ids::{AppId, Digest, InstallationId};
 
 /// The most upgrades that wait.
 pub(crate) const MOST_CONSENTS: usize = 10_000;
@@ -24,12 +25,15 @@ pub(crate) struct ConsentRecord {
     /// The version of it, and the one that ran when it was asked for.
     pub version: Box<str>,
     pub before: Box<str>,
-    /// Rights that it would get besides, a sentence each.
+    /// Rights beyond those that it has, a sentence each.
     pub wider: Vec<Box<str>>,
     /// Names all that it would get.
     pub consent: Digest,
     /// The time, by the machine's clock.
     pub asked: Timestamp,
+    pub app: AppId,
+    /// The key that the app's id belongs to.
+    pub publisher: Option<PublicKey>,
 }
 
 impl fmt::Display for ConsentRecord {

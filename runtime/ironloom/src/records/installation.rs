@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use ironloom_apps::binding::Bindings;
 use ironloom_apps::grants::Grants;
+use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{self, AppId, Digest, Generation, InstallationId, Sequence};
 use ironloom_types::limits::Limits;
@@ -34,6 +35,9 @@ pub(crate) struct Installation {
     pub trial: Option<Trial>,
     /// Set after a rollback, until it has another revision.
     pub went_back: Option<Box<WentBack>>,
+    /// The key that the app's id belonged to when its package was chosen; none while only unsigned ones were installed. Its state
+    /// doesn't go over to anybody else, whatever becomes of the package and its signatures.
+    pub publisher: Option<PublicKey>,
 }
 
 /// An upgrade that nobody has committed yet: the copy of before stays.

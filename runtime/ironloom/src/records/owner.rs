@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::AppId;
+use ironloom_types::ids::{AppId, CatalogNumber};
 
 /// The most app ids that belong to somebody.
 pub(crate) const MOST_OWNERS: usize = 100_000;
@@ -16,7 +16,7 @@ pub(crate) struct AppOwner {
     /// The key that must have signed each further package; `None` as long as only unsigned ones were installed.
     pub key: Option<PublicKey>,
     /// The catalog by whose word it is that key's: no other has a say in it.
-    pub catalog: Option<Box<str>>,
+    pub catalog: Option<CatalogNumber>,
     /// The time of the install that says so, by the machine's clock.
     pub since: Timestamp,
 }

@@ -40,7 +40,8 @@ use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{Intent, OneShot};
 use ironloom_types::ids::{
-    self, AppId, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
+    self, AppId, CatalogNumber, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath,
+    Sequence, SlotName,
 };
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Columns, NewPoint, Progress, Quality, Value, ValueRef};
@@ -312,6 +313,7 @@ fn compiled() -> CompiledRef {
 fn catalog_set(index: Digest) -> AdminRecord {
     AdminRecord::CatalogSet(Box::new(CatalogRecord {
         name: "plant".into(),
+        number: CatalogNumber(300),
         source: Some("/c".into()),
         ids: vec!["com".into()],
         floor: "{}".into(),
@@ -356,6 +358,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         revision: ids::Revision(1),
         trial: Some(copies::trial()),
         went_back: Some(copies::went_back()),
+        publisher: Some(KEY.parse().unwrap()),
     };
     let input = InputBinding {
         name: slot("weight"),
@@ -373,6 +376,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
     };
     let limit = OutputGrant {
         ttl: Some(Span(60_000_000_000)),
+        every: Some(Span(10_000_000_000)),
         safe: Some(Safe::Number(6.0)),
         ..OutputGrant::of("0, 6..32".parse().unwrap())
     };
@@ -414,7 +418,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         owner: Some(Box::new(AppOwner {
             app,
             key: Some(KEY.parse().unwrap()),
-            catalog: Some("x".into()),
+            catalog: Some(CatalogNumber(300)),
             since: Timestamp(1234),
         })),
     }));

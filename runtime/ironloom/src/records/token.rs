@@ -20,7 +20,7 @@ pub(crate) struct TokenRecord {
     pub made: Timestamp,
     /// Whoever made it.
     pub made_by: Box<str>,
-    /// The time after which it is worth nothing, by the machine's clock.
+    /// The time at which it expires, by the machine's clock.
     pub expires: Option<Timestamp>,
 }
 

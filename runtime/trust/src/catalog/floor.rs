@@ -99,7 +99,8 @@ impl Floor {
         Ok(index)
     }
 
-    /// Raises what was seen to what another one has seen of the same catalog; it is never lowered.
+    /// Raises what was seen to what another one has seen of the same catalog; it is lowered only where a newer root has other keys
+    /// sign indexes.
     ///
     /// # Errors
     /// Another catalog; a root or an index with the same version and other contents.
@@ -112,11 +113,11 @@ impl Floor {
         if own.version == root.version && own != root {
             return Err(CatalogError::Altered { part: "root", version: own.version.get() });
         }
-        if root.version > own.version {
-            *self = other.clone();
-            return Ok(());
-        }
-        if root.version < own.version && root.index != own.index {
+        // Other keys for indexes: whatever the old ones have signed counts no more, as where the root itself is taken.
+        if root.index != own.index {
+            if root.version > own.version {
+                *self = other.clone();
+            }
             return Ok(());
         }
         match (&self.index, &other.index) {
@@ -126,6 +127,9 @@ impl Floor {
             (Some(seen), Some(theirs)) if seen.version > theirs.version => {}
             (_, None) => {}
             (_, Some(theirs)) => self.index = Some(theirs.clone()),
+        }
+        if root.version > own.version {
+            self.root = root.clone();
         }
         self.latest = self.latest.max(other.latest);
         Ok(())

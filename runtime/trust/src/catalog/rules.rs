@@ -9,11 +9,13 @@ use super::index::{Index, Publisher};
 use crate::key::PublicKey;
 use crate::rotation::{Rotation, covers};
 use ironloom_types::clock::{SECOND, Timestamp};
-use ironloom_types::ids::{AppId, Digest};
+use ironloom_types::ids::{AppId, CatalogNumber, Digest};
 
 /// One catalog, as it was last seen.
 #[derive(Clone, Copy, Debug)]
 pub struct Word<'c> {
+    /// What others know it by: a name may be another one's by now.
+    pub number: CatalogNumber,
     pub floor: &'c Floor,
     pub index: &'c Index,
     pub rotations: &'c [Rotation],
@@ -30,7 +32,7 @@ pub struct Candidate<'c> {
     /// The keys that have signed it.
     pub signers: &'c [PublicKey],
     /// The catalog by whose word its id belongs to somebody.
-    pub by: Option<&'c str>,
+    pub by: Option<CatalogNumber>,
 }
 
 /// The reason why a catalog is against a package.
@@ -69,13 +71,15 @@ pub fn is_ahead(clock: Timestamp, latest: Timestamp) -> bool {
 pub fn speaking<'c>(
     words: &[Word<'c>],
     id: &AppId,
-    by: Option<&str>,
+    by: Option<CatalogNumber>,
 ) -> impl Iterator<Item = (Word<'c>, &'c Publisher)> {
-    let may = move |word: &&Word<'_>| {
-        let is_let = word.ids.is_empty() || word.ids.iter().any(|prefix| covers(prefix, id.as_str()));
-        is_let && by.is_none_or(|by| word.index.catalog.as_str() == by)
-    };
+    let may = move |word: &&Word<'_>| may_speak_of(word.ids, id) && by.is_none_or(|by| word.number == by);
     words.iter().filter(may).filter_map(|word| Some((*word, word.index.publisher_of(id)?)))
+}
+
+/// Says whether the admin lets a catalog speak of an id, by those that it is bound to.
+pub fn may_speak_of(ids: &[String], id: &AppId) -> bool {
+    ids.is_empty() || ids.iter().any(|prefix| covers(prefix, id.as_str()))
 }
 
 /// Holds a package against all catalogs; without a time also against those that have expired. Gives those of its signers that none of them has revoked.
@@ -123,14 +127,14 @@ pub fn check(
     }
 }
 
-/// The keys that each catalog gives an id to; nothing where none speaks of it.
-pub fn publishers<'c>(words: &[Word<'c>], id: &AppId) -> Vec<(&'c CatalogName, &'c Publisher)> {
-    speaking(words, id, None).map(|(word, publisher)| (&word.index.catalog, publisher)).collect()
-}
-
 /// The keys that have taken the place of a key for an id, itself among them: by its own word, or by that of the root of the
 /// catalog by whose word the id belongs to it.
-pub fn successors(words: &[Word<'_>], id: &AppId, of: PublicKey, by: Option<&str>) -> BTreeSet<PublicKey> {
+pub fn successors(
+    words: &[Word<'_>],
+    id: &AppId,
+    of: PublicKey,
+    by: Option<CatalogNumber>,
+) -> BTreeSet<PublicKey> {
     let by_roots = by.into_iter().flat_map(|by| speaking(words, id, Some(by)));
     let by_roots = by_roots.flat_map(|(word, _)| &word.floor.root.rotations);
     let by_themselves = speaking(words, id, None).flat_map(|(word, _)| word.rotations);

@@ -98,6 +98,34 @@ async fn each_route_is_for_the_roles_that_its_description_names() {
 }
 
 #[tokio::test]
+async fn whoever_only_pushes_isnt_told_which_apps_there_are() {
+    let (_, site, tokens) = node();
+    // Of three readings the fake says that an app has yet to deal with them.
+    let three = "{\"point\":\"a/b\",\"value\":1}\n".repeat(3);
+    for (role, names) in [(Role::Operator, true), (Role::Source, false)] {
+        let (_, token) = tokens.iter().find(|(one, _)| *one == role).unwrap();
+        let push = request("POST", "/v1/readings?wait=applied&timeout=1%20ms")
+            .header(header::CONTENT_TYPE, "application/x-ndjson")
+            .header(header::AUTHORIZATION, format!("Bearer {}", token.reveal()));
+        let (answer, body) = send(&site, push.body(three.clone().into()).unwrap()).await;
+        let body: Json = serde_json::from_slice(&body).unwrap();
+        assert_eq!((answer.status().as_u16(), &body["applied"]), (202, &Json::Bool(false)), "{role}: {body}");
+        assert_eq!(body.get("pending").is_some(), names, "{role}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn events_of_tokens_are_for_whoever_may_list_them() {
+    let (_, site, tokens) = node();
+    for (role, token) in tokens.iter().filter(|(role, _)| *role != Role::PlatformAdmin) {
+        let asks = with_token("/v1/events?kinds=disk,token", &format!("Bearer {}", token.reveal()));
+        let (answer, body) = send(&site, asks).await;
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{role}");
+        assert_eq!(serde_json::from_slice::<Problem>(&body).unwrap().kind, "role");
+    }
+}
+
+#[tokio::test]
 async fn a_token_is_taken_from_one_header_alone() {
     let (_, site, tokens) = node();
     let token = tokens[0].1.reveal().to_owned();

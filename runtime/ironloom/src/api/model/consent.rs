@@ -1,19 +1,27 @@
 //! The rights of an installation, for whoever consents to them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use ironloom_apps::consent::Capability;
+use crate::api::revision::FieldChange;
+use ironloom_apps::consent::{Capability, Publisher};
 pub(crate) use ironloom_apps::consent::{RefusedRight, Rights};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Digest, InstallationId, Revision};
+use ironloom_types::ids::{AppId, Digest, InstallationId, Revision};
 
 /// The rights that an installation gets, and those that it doesn't.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Consent {
-    /// Names exactly these rights: the `consent` of a request.
+    /// Names exactly this package with these rights and settings: the `consent` of a request.
     pub digest: Digest,
+    /// The version of the app, and its package.
+    pub version: String,
+    pub package: Digest,
     pub rights: Rights,
+    /// All settings, defaults among them, as the app gets them.
+    pub settings: BTreeMap<String, String>,
     /// The same in sentences, with the points that there are now.
     pub gets: Vec<String>,
     /// Rights that it doesn't have: each is missing from the request, from the grant, or from the host's policy.
@@ -26,23 +34,38 @@ pub(crate) struct Consent {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct PendingConsent {
     pub installation: InstallationId,
+    #[schema(value_type = String)]
+    pub app: AppId,
+    /// The key that the app's id belongs to, or `unsigned`.
+    #[schema(value_type = String)]
+    pub publisher: Publisher,
     /// The version that ran when it was asked for.
     pub before: String,
-    /// The version that it is to have.
+    /// The version that it is to have, and its package.
     pub version: String,
     pub package: Digest,
     /// The time of the request, by the machine's clock.
     pub asked: Timestamp,
-    /// Rights that it would get besides, a sentence each.
+    /// Rights beyond those that it has, a sentence each.
     pub wider: Vec<String>,
-    /// Names all that it would get: the `consent` of whoever accepts.
+    /// Names all that it would get: the `consent` of whoever accepts. In a list it is the one of the time when it was asked for.
     pub consent: Digest,
+    /// All that would change, settings among it, as of now; not in a list.
+    pub changes: Vec<FieldChange>,
+    /// All that it would get, as of now; not in a list.
+    pub gets: Option<Consent>,
+    /// Warnings about the change, as of now; not in a list.
+    pub warnings: Vec<String>,
+    /// Why it could not begin as of now.
+    pub problem: Option<String>,
 }
 
 /// The body of `POST /v1/consents/{id}/accept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConsentGiven {
+    /// The package that is consented to: 409 where another one waits by now.
+    pub package: Digest,
     /// The digest of what was shown: 409 where it would get anything else by now.
     pub consent: Digest,
 }

@@ -15,7 +15,7 @@ pub(crate) struct TokenRequest {
     #[schema(value_type = String, example = "anna")]
     pub name: TokenName,
     pub role: Role,
-    /// The time after which it is worth nothing; this or `for`, or neither for one that doesn't expire.
+    /// The time at which it expires; this or `for`, or neither for one that doesn't expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
@@ -32,7 +32,7 @@ pub(crate) struct TokenInfo {
     pub made: Timestamp,
     /// Whose token made it; `-local` is a program of this machine that needs none, `-start` the server itself.
     pub made_by: String,
-    /// The time after which it is worth nothing.
+    /// The time at which it expires.
     pub expires: Option<Timestamp>,
     pub expired: bool,
 }

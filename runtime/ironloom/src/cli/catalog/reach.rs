@@ -8,7 +8,7 @@ use crate::catalogs::web::Access;
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Reach {
-    /// A file with certificates (PEM) of authorities to trust besides those of the system; more than once for several
+    /// A file with certificates (PEM) of authorities to trust, in addition to those of the system; more than once for several
     #[arg(long, value_name = "FILE")]
     ca: Vec<PathBuf>,
     /// A file with logins for registries, as `docker login` or `podman login` writes it

@@ -48,6 +48,9 @@ pub(in crate::cli) fn write(of: &Installation) -> String {
         if let Some(ttl) = grant.ttl {
             let _ = writeln!(out, "ttl = {}", quoted(&ttl.to_string()));
         }
+        if let Some(every) = grant.every {
+            let _ = writeln!(out, "every = {}", quoted(&every.to_string()));
+        }
         let _ = match grant.safe {
             None => Ok(()),
             Some(Safe::Hold) => writeln!(out, "safe = \"hold\""),
@@ -108,8 +111,10 @@ mod tests {
             any::<bool>().prop_map(|value| Some(Safe::Boolean(value))),
         ];
         let allow = (-1e6..1e6, 0.0..1e6).prop_map(|(low, more)| format!("{low}..{}", low + more));
-        (allow, any::<bool>(), prop::option::of(0..u64::MAX / 2), safe, any::<bool>()).prop_map(
-            |(allow, high, ttl, safe, strict)| OutputGrant {
+        let span = || prop::option::of(0..u64::MAX / 2);
+        (allow, any::<bool>(), span(), safe, any::<bool>(), span()).prop_map(
+            |(allow, high, ttl, safe, strict, every)| OutputGrant {
+                every: every.map(Span),
                 toward: if high { Toward::High } else { Toward::Low },
                 ttl: ttl.map(Span),
                 safe,

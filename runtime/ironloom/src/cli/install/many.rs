@@ -50,7 +50,7 @@ impl Install {
             return output::one(global, &answer, |all: AllInstalled| text(&all.items, true));
         }
         let all: Vec<_> = consents().collect();
-        self.consenting.ask(&all, "Install all of them?")?;
+        self.consenting.ask(&all, &told(&shown.items), "Install all of them?")?;
         for (request, one) in requests.iter_mut().zip(&shown.items) {
             request.consent = one.consent.as_ref().map(|consent| consent.digest);
         }
@@ -159,6 +159,10 @@ fn warnings<'a>(all: impl Iterator<Item = (&'a InstallationId, &'a [String])>) -
     lines
 }
 
+fn told(all: &[Installed]) -> Vec<String> {
+    warnings(all.iter().map(|one| (&one.installation.id, one.warnings.as_slice())))
+}
+
 fn text(all: &[Installed], dry_run: bool) -> String {
     let rows = all.iter().map(|one| {
         let points: u64 = one.matches.iter().map(|matched| matched.points).sum();
@@ -173,8 +177,7 @@ fn text(all: &[Installed], dry_run: bool) -> String {
         ]
     });
     let mut out = output::table(&["id", "app", "version", "points", "behind"], rows);
-    let told = warnings(all.iter().map(|one| (&one.installation.id, one.warnings.as_slice())));
-    told.iter().for_each(|line| out.push_str(&format!("{line}\n")));
+    told(all).iter().for_each(|line| out.push_str(&format!("{line}\n")));
     let count = output::counted(all.len() as u64, "installation");
     out.push_str(&if dry_run {
         format!("nothing is installed; {count} would be added\n")

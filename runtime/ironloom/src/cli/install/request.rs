@@ -225,6 +225,7 @@ fn grant(mut section: Section<'_, '_>) -> Option<OutputGrant> {
     let allow = section.require("allow").and_then(|field| field.parsed(str::parse));
     let toward = section.take("toward").and_then(|field| field.parsed(str::parse::<Toward>));
     let ttl = section.take("ttl").and_then(|field| field.parsed(str::parse::<Span>));
+    let every = section.take("every").and_then(|field| field.parsed(str::parse::<Span>));
     let safe = section.take("safe").and_then(|field| match &field.value {
         DeValue::Boolean(value) => Some(Safe::Boolean(*value)),
         DeValue::String(_) => field.parsed(str::parse),
@@ -238,6 +239,7 @@ fn grant(mut section: Section<'_, '_>) -> Option<OutputGrant> {
         ttl,
         safe,
         strict: strict.unwrap_or_default(),
+        every,
         ..grant
     })
 }

@@ -64,7 +64,7 @@ impl Note {
     }
 
     /// Bytes that it keeps in memory.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::fold) fn bytes(&self) -> usize {
         self.chunk.columns.bytes()
             + self.chunk.runs.len() * size_of::<Run>()
             + self.rows.len() * size_of::<RowNote>()

@@ -58,6 +58,7 @@ fn installations() {
         revision: ids::Revision(2),
         trial: None,
         went_back: None,
+        publisher: None,
     };
     for (standing, standing_byte) in [(Standing::Running, "00"), (Standing::Paused, "01")] {
         let expected = [
@@ -79,6 +80,8 @@ fn installations() {
             "02",
             // Nothing to roll back, nor was it.
             "0000",
+            // No publisher.
+            "00",
         ];
         golden(installation(standing), &expected.concat());
     }
@@ -149,6 +152,7 @@ fn a_revision() {
         ttl: Some(Span(300)),
         safe: Some(Safe::Hold),
         strict: true,
+        every: None,
     };
     let revision = Revision {
         number: ids::Revision(2),
@@ -185,6 +189,8 @@ fn a_revision() {
         "01ac02",
         "0104686f6c64",
         "01",
+        // As often as it asks.
+        "00",
         // Two settings, in the order of their names.
         "02",
         "03616765",
@@ -341,6 +347,7 @@ fn a_generation() {
         revision: ids::Revision(2),
         trial: None,
         went_back: None,
+        publisher: None,
     };
     let removed_only = StoredLane {
         installation,
@@ -354,9 +361,9 @@ fn a_generation() {
     // timer, no gap, where it began, nothing published, no change by a person, no invocation gone, nothing skipped.
     let meta = "00".repeat(5 + 15 + 8 + 1 + 5 + 1 + 1 + 1 + 1 + 2 + 1 + 1 + 1 + 1);
     golden(removed_only, &format!("0470696773{meta}01d209010000"));
-    // As one that may be adopted: id, generation, number, app, version, package, running, revision.
+    // As one that may be adopted: id, generation, number, app, version, package, running, revision, nothing to roll back, nor was it, no publisher.
     let ended =
-        format!("0470696773030410636f6d2e6578616d706c652e7069677305302e312e30{package_bytes}00020000");
+        format!("0470696773030410636f6d2e6578616d706c652e7069677305302e312e30{package_bytes}0002000000");
     golden(kept, &format!("0470696773{meta}01d2090101{ended}00"));
 }
 

@@ -812,7 +812,10 @@ impl World {
         let (version, before) = (version.to_string().into(), "0".into());
         let (request, wider, consent) = ("{}".into(), vec!["raises alarms".into()], package);
         let asked = Timestamp(self.model.time);
-        let record = ConsentRecord { id, request, package, version, before, wider, consent, asked };
+        let app = AppId::new("com.example.one").unwrap();
+        let publisher = None;
+        let record =
+            ConsentRecord { id, request, package, version, before, wider, consent, asked, app, publisher };
         self.admin(AdminRecord::ConsentAsked(Box::new(record)), Ok(()));
     }
 
@@ -1195,7 +1198,7 @@ impl World {
 }
 
 /// Routes as of the points that there are.
-fn prepared(shared: &Shared, inputs: &[InputBinding]) -> PreparedRoutes {
+pub(super) fn prepared(shared: &Shared, inputs: &[InputBinding]) -> PreparedRoutes {
     let changes = shared.routing.read().changes();
     let mut routes = Prepared::new(inputs);
     let names = shared.points.names();
@@ -1262,6 +1265,7 @@ pub(super) fn new_installation(
         revision: ids::Revision(1),
         trial: None,
         went_back: None,
+        publisher: None,
     };
     let revision = Revision {
         number: ids::Revision(1),

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::history::Row;
+use super::history::{Row, installed, prepared};
 use super::world::{World, journal};
+use crate::fold::queue::Slice;
+use crate::records::admin::AdminRecord;
 use ironloom_storage::journal::Filter;
 use ironloom_storage::store::EngineKind;
 use ironloom_types::clock::Timestamp;
@@ -99,5 +101,45 @@ fn a_place_in_the_journal_is_found_by_time_and_by_point_in_blocks_and_log() {
             filter.after = selection.through;
         }
         assert_eq!(found, expected, "{path}");
+    }
+}
+
+/// The longest text of a reading below.
+const TEXT: usize = 20_000;
+
+#[test]
+fn rows_of_long_texts_come_in_parts_of_bounded_bytes() {
+    let mut world = World::new(EngineKind::Redb);
+    for round in 0..30 {
+        let row = |n: u8| Row { path: n % 7, value: Value::Text("x".repeat(TEXT).into()), at: 51 };
+        world.push(&(0..12).map(row).collect::<Vec<_>>(), None, None);
+        world.pump();
+        if round == 19 {
+            world.checkpoint(None);
+        }
+    }
+    let shared = world.shared();
+    let AdminRecord::Installed(new) = installed("one", 1, &["a"]) else { panic!("another record") };
+    let routes = prepared(&shared, &new[0].revision.bindings.inputs).routes;
+    let (first, last) = (shared.journal.first(), shared.journal.last());
+    let sequences = |slices: &[Slice]| -> Vec<u64> {
+        let of = |slice: &Slice| slice.rows().iter().map(|row| slice.note.sequence_of(row).0).collect();
+        slices.iter().flat_map(|slice| -> Vec<u64> { of(slice) }).collect()
+    };
+    let all = sequences(&shared.rows_between(&routes, first, last).unwrap());
+    assert!(all.len() > 100, "{} readings", all.len());
+
+    for most in [1, 5 * TEXT, 50 * TEXT] {
+        let (mut found, mut from, mut parts) = (Vec::new(), first, 0);
+        while from <= last {
+            let (slices, through) = shared.rows_within(&routes, (from, last), most).unwrap();
+            let part = sequences(&slices);
+            assert!(part.len() * TEXT <= most + TEXT, "{} readings in at most {most} bytes", part.len());
+            assert!(through >= from && part.iter().all(|row| (from.0..=through.0).contains(row)));
+            found.extend(part);
+            (from, parts) = (through.next(), parts + 1);
+        }
+        assert_eq!(found, all);
+        assert!(parts >= all.len() * TEXT / (most + TEXT), "{parts} parts");
     }
 }

@@ -67,12 +67,16 @@ fn work() -> Result<RehearsalReport, String> {
     let Some(ToWorker::Begin(begin)) = read(&mut input).map_err(|error| error.to_string())? else {
         return Err("it isn't told what to run".to_owned());
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
-    let mut rehearsal = runtime.block_on(Rehearsal::begin(*begin))?;
+    // Its threads end with it: those that a runtime has made before stay outside.
+    let mut rehearsal = runtime()?.block_on(Rehearsal::begin(*begin))?;
     // All code is loaded; from here on there are apps.
     lock_in().map_err(|error| error.to_string())?;
-    rehearsal.run(&runtime, &mut input)
+    rehearsal.sandbox.start_ticker().map_err(|error| error.to_string())?;
+    rehearsal.run(&runtime()?, &mut input)
+}
+
+fn runtime() -> Result<Runtime, String> {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| error.to_string())
 }
 
 /// Both versions at work.
@@ -106,7 +110,7 @@ impl Rehearsal {
         // Code isn't compiled here.
         let config = SandboxConfig::new(code.into(), "/nonexistent".into());
         let config = SandboxConfig { places: 2, turns: 1, compiled, ..config };
-        let sandbox = Sandbox::new(config).map_err(|error| error.to_string())?;
+        let sandbox = Sandbox::without_threads(config).map_err(|error| error.to_string())?;
         let mut stages = VecDeque::new();
         for stage in old {
             stages.push_back(Stage::load(&sandbox, stage).await?);

@@ -218,7 +218,9 @@ impl Feed<'_> {
             }
         };
         let revision = Arc::clone(&stage.revision);
-        let Rows { batch, found, .. } = self.rows(routes, revision, (record.first, record.last)).await?;
+        let all = usize::MAX;
+        let Rows { batch, found, .. } =
+            self.rows((routes, revision), (record.first, record.last), all).await?;
         if found != record.readings as usize {
             let (ordinal, recorded) = (record.ordinal, record.readings);
             return Err(ReplayError::Readings { ordinal, recorded, found });
@@ -243,9 +245,10 @@ impl Feed<'_> {
         };
         loop {
             let last = Sequence(first.0 + AT_ONCE - 1).min(record.last);
-            let (routes, new) = (Arc::clone(&routes), Arc::clone(&self.new));
-            let Rows { batch, time, .. } = self.rows(routes, new, (first, last)).await?;
-            if last >= record.last {
+            let of_new = (Arc::clone(&routes), Arc::clone(&self.new));
+            let most = self.runner.limits().bytes;
+            let Rows { batch, time, through, .. } = self.rows(of_new, (first, last), most).await?;
+            if through >= record.last {
                 return Ok(Some(batch));
             }
             if let Some((batch, time)) = batch.zip(time)
@@ -253,20 +256,20 @@ impl Feed<'_> {
             {
                 return Ok(None);
             }
-            first = last.next();
+            first = through.next();
         }
     }
 
-    /// Reads rows of the journal aside, and rests.
+    /// Reads rows of the journal aside, of about so many bytes at most, and rests.
     async fn rows(
         &self,
-        routes: Arc<Prepared>,
-        revision: Arc<Revision>,
+        (routes, revision): (Arc<Prepared>, Arc<Revision>),
         (first, last): (Sequence, Sequence),
+        most: usize,
     ) -> Result<Rows, ReplayError> {
         let read = move |shared: &Shared| {
             let begun = thread_cpu();
-            let rows = rows(shared, &routes, &revision, (first, last))?;
+            let rows = rows(shared, (&routes, &revision), (first, last), most)?;
             Ok::<_, JournalError>((rows, thread_cpu().saturating_sub(begun)))
         };
         let read = fold::read_aside(&self.runner.shared, read).await;
@@ -282,15 +285,17 @@ struct Rows {
     found: usize,
     /// The journal time of the last one.
     time: Option<Timestamp>,
+    /// The last sequence that was looked at.
+    through: Sequence,
 }
 
 fn rows(
     shared: &Shared,
-    routes: &Prepared,
-    revision: &Revision,
-    (first, last): (Sequence, Sequence),
+    (routes, revision): (&Prepared, &Revision),
+    between: (Sequence, Sequence),
+    most: usize,
 ) -> Result<Rows, JournalError> {
-    let slices = shared.rows_between(routes, first, last)?;
+    let (slices, through) = shared.rows_within(routes, between, most)?;
     let found: usize = slices.iter().map(|slice| slice.rows().len()).sum();
     let time = slices.last().map(|slice| slice.note.time(slice.to - 1));
     if routes.has_gone() {
@@ -300,5 +305,5 @@ fn rows(
         let inputs = &revision.bindings.inputs;
         batch::build(slices, inputs, &routes.entities(), &mut EntityNumbers::default()).batch.into()
     });
-    Ok(Rows { batch, found, time })
+    Ok(Rows { batch, found, time, through })
 }

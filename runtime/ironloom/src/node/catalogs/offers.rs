@@ -1,5 +1,6 @@
 //! The apps that catalogs offer, and their packages.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +13,11 @@ use crate::aside::aside;
 use crate::catalogs::package_path;
 use crate::node::packages::info;
 use crate::node::{Node, problems};
+use ironloom_apps::manifest::Manifest;
+use ironloom_apps::package::Package;
+use ironloom_trust::catalog::CatalogName;
 use ironloom_trust::catalog::index::{App, Index, Version};
+use ironloom_trust::catalog::rules::may_speak_of;
 use ironloom_trust::catalog::search::Searchable;
 use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::Timestamp;
@@ -43,8 +48,9 @@ impl Node {
             query.catalog.as_deref().is_none_or(|name| catalog.floor.root.catalog.as_str() == name)
         });
         let mut found: Vec<(&Searchable, &App)> = Vec::new();
-        for apps in wanted.filter_map(|catalog| catalog.apps.as_ref()) {
-            let of_catalog = apps.find(&query.words, query.category.as_deref());
+        for (catalog, apps) in wanted.filter_map(|catalog| Some((catalog, catalog.apps.as_ref()?))) {
+            let mut of_catalog = apps.find(&query.words, query.category.as_deref());
+            of_catalog.retain(|app| may_speak_of(&catalog.ids, &app.id));
             found.extend(of_catalog.into_iter().map(|app| (apps, app)));
         }
         let end = start.saturating_add(query.page.limit).min(found.len());
@@ -57,7 +63,8 @@ impl Node {
     pub(in crate::node) fn show_offers(&self, id: &AppId) -> Answer<Page<Offer>> {
         let now = self.catalog_time();
         let all = self.catalogs.all();
-        let catalogs = all.iter().filter_map(|catalog| catalog.apps.as_ref());
+        let catalogs = all.iter().filter(|catalog| may_speak_of(&catalog.ids, id));
+        let catalogs = catalogs.filter_map(|catalog| catalog.apps.as_ref());
         let items: Vec<_> =
             catalogs.filter_map(|apps| Some(offer(apps, apps.index.app(id)?, now, true))).collect();
         if items.is_empty() {
@@ -78,11 +85,12 @@ impl Node {
         let catalog = chosen(&all, &id, named, owner)?;
         let name = catalog.floor.root.catalog.clone();
         let version = wanted(catalog, &id, request.version.as_ref())?;
+        let (app, publisher) = catalog.offered(&id).ok_or_else(|| no_offer(&id))?;
+        let listed = Listed { catalog: &name, id: &id, version: &version, keys: &publisher.keys };
         // One that was sent without its publisher's signature gets it now.
-        let key = index(catalog).and_then(|index| index.app(&id)).map(|app| app.key);
         let known = self.known(version.digest);
-        if let Some(known) = known.filter(|known| key.is_some_and(|key| known.record.signers.contains(&key)))
-        {
+        if let Some(known) = known.filter(|known| known.record.signers.contains(&app.key)) {
+            listed.check(&known.manifest, known.record.digest, &known.record.signers)?;
             return Ok((info(&known), false));
         }
         // One of each catalog: a slow web server holds up its own alone.
@@ -96,10 +104,14 @@ impl Node {
         let read =
             aside(move || source.open(&access)?.read(&path, size).map(|bytes| bytes.map(hashed))).await;
         let read = read.map_err(|error| problems::internal(&error))?;
-        let read = read.map_err(|error| Problem::refused("catalog", error.to_string()))?;
+        let read = read.map_err(|error| {
+            let problem = Problem::refused("catalog", error.to_string());
+            problem.hint(format!("`ironloom catalog refresh {name}` says if the catalog can be reached."))
+        })?;
         let (found, bytes) = read.ok_or_else(|| {
             let detail = format!("the catalog {name} lacks the file of {id} {}", version.version);
-            Problem::refused("catalog", detail)
+            let problem = Problem::refused("catalog", detail);
+            problem.hint("A bundle has the packages that were chosen for it. Ask the catalog's maker.")
         })?;
         if bytes.len() as u64 != size || found != version.file {
             let (version, length) = (&version.version, bytes.len());
@@ -109,13 +121,38 @@ impl Node {
             let problem = Problem::refused("catalog", detail);
             return Err(problem.hint("Nothing of it was looked at. Ask the catalog's maker."));
         }
-        let (package, is_new) = Arc::clone(&self).take_package(Bytes::from(bytes)).await?;
-        if package.digest != version.digest {
-            let detail =
-                format!("the package is {}, and its catalog names {}", package.digest, version.digest);
-            return Err(Problem::refused("catalog", detail));
-        }
-        Ok((package, is_new))
+        let check = |package: &Package| {
+            let signers: Vec<PublicKey> = package.signed.signers().collect();
+            listed.check(&package.manifest, package.digest, &signers)
+        };
+        Arc::clone(&self).take_package(Bytes::from(bytes), check).await
+    }
+}
+
+/// A version of an app as a catalog lists it.
+struct Listed<'l> {
+    catalog: &'l CatalogName,
+    id: &'l AppId,
+    version: &'l Version,
+    /// The keys of which one must have signed it.
+    keys: &'l BTreeSet<PublicKey>,
+}
+
+impl Listed<'_> {
+    /// Refuses a package that isn't what the catalog says of it.
+    fn check(&self, manifest: &Manifest, digest: Digest, signers: &[PublicKey]) -> Answer<()> {
+        let Self { catalog, id, version: Version { version, digest: listed, .. }, keys } = self;
+        let detail = if digest != *listed {
+            format!("the package of {id} {version} is {digest}, and the catalog {catalog} names {listed}")
+        } else if manifest.id != **id || manifest.version != version.to_string() {
+            let (is, has) = (&manifest.id, &manifest.version);
+            format!("what the catalog {catalog} offers as {id} {version} is {is} {has}")
+        } else if !signers.iter().any(|key| keys.contains(key)) {
+            format!("no key to which the catalog {catalog} gives {id} has signed its package of {version}")
+        } else {
+            return Ok(());
+        };
+        Err(Problem::refused("catalog", detail).hint("Nothing of it was kept. Ask the catalog's maker."))
     }
 }
 
@@ -130,24 +167,22 @@ fn chosen<'c>(
     (named, publisher): (Option<&str>, Option<PublicKey>),
     owner: Option<PublicKey>,
 ) -> Answer<&'c Catalog> {
-    let offers = |catalog: &&Arc<Catalog>| index(catalog).is_some_and(|index| index.app(id).is_some());
+    let offers = |catalog: &&Arc<Catalog>| catalog.offered(id).is_some();
     let mut offering: Vec<&Catalog> = all.iter().filter(offers).map(Arc::as_ref).collect();
     if let Some(key) = publisher {
         let is_theirs = |catalog: &&Catalog| {
-            let publisher = index(catalog).and_then(|index| index.publisher_of(id));
-            publisher.is_some_and(|publisher| publisher.keys.contains(&key))
+            catalog.offered(id).is_some_and(|(_, publisher)| publisher.keys.contains(&key))
         };
         let were_some = !offering.is_empty();
         offering.retain(is_theirs);
         if were_some && offering.is_empty() {
             let detail = format!("no catalog that offers {id} gives it to {key}");
-            return Err(Problem::refused("publisher", detail).at(Place::field("publisher")));
+            return Err(Problem::refused("publisher", detail)
+                .at(Place::field("publisher"))
+                .hint(format!("`ironloom catalog show {id}` shows the key of each.")));
         }
     }
-    let by_owner = |catalog: &&Catalog| {
-        let app = index(catalog).and_then(|index| index.app(id));
-        app.is_some_and(|app| Some(app.key) == owner)
-    };
+    let by_owner = |catalog: &&Catalog| catalog.offered(id).is_some_and(|(app, _)| Some(app.key) == owner);
     if named.is_none() && offering.iter().filter(|catalog| by_owner(catalog)).count() == 1 {
         offering.retain(by_owner);
     }
@@ -158,7 +193,8 @@ fn chosen<'c>(
             let found = several.iter().find(|one| name(one) == named).copied();
             found.ok_or_else(|| {
                 let detail = format!("the catalog {named} doesn't offer {id}");
-                Problem::not_found(detail).at(Place::field("catalog"))
+                let problem = Problem::not_found(detail).at(Place::field("catalog"));
+                problem.hint(format!("`ironloom catalog show {id}` shows where it is offered."))
             })
         }
         (None, [one]) => Ok(one),
@@ -195,7 +231,8 @@ fn wanted(catalog: &Catalog, id: &AppId, version: Option<&semver::Version>) -> A
         let has: Vec<_> = app.versions.iter().map(|one| one.version.to_string()).collect();
         let detail =
             format!("the catalog {} has no {wanted} of {id}; it has {}", index.catalog, has.join(", "));
-        Problem::not_found(detail).at(Place::field("version"))
+        let problem = Problem::not_found(detail).at(Place::field("version"));
+        problem.hint(format!("Name one of these with `version`, or as `{id}@VERSION`."))
     })
 }
 

@@ -13,6 +13,7 @@ use ironloom_trust::catalog::floor::Floor;
 use ironloom_trust::catalog::rules::time;
 use ironloom_trust::catalog::trust_file::{MAX_SEEN, TrustFile};
 use ironloom_types::clock::{Source as ClockSource, Timestamp, host_time};
+use ironloom_types::ids::CatalogNumber;
 
 /// The newest that was seen of those catalogs that aren't here.
 pub(super) fn removed(records: &BTreeMap<Box<str>, CatalogRecord>) -> BTreeMap<Box<str>, Floor> {
@@ -93,14 +94,17 @@ impl Node {
             problem.hint("Nothing was changed.")
         };
         file.0.check().map_err(|error| refused(error.to_string()))?;
-        let _changing = self.catalogs.changing.lock().await;
+        let mut given = self.catalogs.changing.lock().await;
         let records = self.shared.catalogs.read().clone();
         let mut raised = Vec::new();
         for floor in file.0.catalogs {
             let name: Box<str> = floor.root.catalog.as_str().into();
             let before = records.get(&name);
             let (record, floor) = match before {
-                None => (seen_alone(name, host_time()), floor),
+                None => {
+                    let number = self.catalog_number(&name, &mut given);
+                    (seen_alone((name, number), host_time()), floor)
+                }
                 Some(before) => {
                     let own = serde_json::from_str(&before.floor);
                     let mut own: Floor = own.map_err(|error| problems::internal(&error))?;
@@ -151,8 +155,9 @@ impl Node {
 }
 
 /// The record of a catalog that was never here.
-fn seen_alone(name: Box<str>, now: Timestamp) -> CatalogRecord {
-    CatalogRecord { name, source: None, ids: Vec::new(), floor: "".into(), index: None, refreshed: now }
+fn seen_alone((name, number): (Box<str>, CatalogNumber), now: Timestamp) -> CatalogRecord {
+    let (floor, ids) = ("".into(), Vec::new());
+    CatalogRecord { name, number, source: None, ids, floor, index: None, refreshed: now }
 }
 
 fn seen(floor: &Floor, is_here: bool, is_raised: bool) -> CatalogSeen {

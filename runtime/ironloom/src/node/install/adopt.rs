@@ -173,6 +173,7 @@ mod tests {
             revision: ids::Revision(4),
             trial: None,
             went_back: None,
+            publisher: None,
         };
         let set = OneShot { due: Timestamp(5), asked: Timestamp(5) };
         let alarms = vec![testing::alarm("room", 1, "hot", None)];

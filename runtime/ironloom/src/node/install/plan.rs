@@ -11,6 +11,7 @@ use super::Request;
 use super::adopt::MOST_BYTES;
 use super::several::Wrong;
 use crate::api::facade::{Answer, Consent, InstallRequest, Match, Place, Problem, Rights, StartFrom};
+use crate::config::Config;
 use crate::fold::KnownPackage;
 use crate::fold::routes::PreparedRoutes;
 use crate::node::consents::{check_consent, consent_to};
@@ -24,7 +25,7 @@ use ironloom_apps::plan::{self, InputPlan, Plan, Points, See, Site, plan_install
 use ironloom_apps::routing::Prepared;
 use ironloom_apps::wiring::{Neighbours, Wiring};
 use ironloom_storage::journal::Filter;
-use ironloom_types::ids::{InstallationId, PointNumber, PointPath, Sequence, SlotName};
+use ironloom_types::ids::{InstallationId, PointNumber, PointPath, Sequence};
 use ironloom_types::limits::{MAX_MATCHES, MAX_SHAPES};
 use ironloom_types::readings::NewPoint;
 
@@ -102,6 +103,11 @@ impl Node {
             };
             let asked = consented(&mut trust, request, known, &plan);
             let Some(consent) = wrong.take(at, asked) else { continue };
+            if let Some(kept) = &kept
+                && wrong.take(at, trust.check_same_publisher(&kept.ended)).is_none()
+            {
+                continue;
+            }
             match &kept {
                 Some(kept) => plan.warnings.extend(kept.warnings(&plan, &known.manifest, first)),
                 None => plan.warnings.extend(self.kept_told(&request.id)),
@@ -154,8 +160,7 @@ impl Node {
         others: &impl Neighbours,
     ) -> Answer<(Plan, Prepared)> {
         let config = self.config.load();
-        let site =
-            Site { timezone: &config.site.timezone, limits: &config.limits, most: &config.policy.limits };
+        let site = site(&config);
         let InstallRequest { id, bindings, grants, settings, limits, timezone, .. } = request;
         let request = plan::Request { id, bindings, grants, settings, limits, timezone: timezone.as_deref() };
         plan_install(request, manifest, site, points, others).map_err(|found| problems::not_as_asked(&found))
@@ -271,6 +276,12 @@ impl Node {
     }
 }
 
+/// The site's part in a plan.
+pub(in crate::node) fn site(config: &Config) -> Site<'_> {
+    let Config { site, limits, policy, .. } = config;
+    Site { timezone: &site.timezone, limits, most: &policy.limits, every: policy.set_point_every }
+}
+
 /// The rights that an install gives, unless somebody has consented to anything else.
 fn consented(
     trust: &mut Trust<'_>,
@@ -282,9 +293,7 @@ fn consented(
     let manifest = &known.manifest;
     let publisher = trust.owner_of(&manifest.id);
     let rights = Rights::of(manifest, publisher, &plan.bindings, &plan.grants, &plan.limits);
-    let points =
-        |name: &SlotName| plan.inputs.iter().find(|input| input.name == *name).map(|input| input.points);
-    let consent = consent_to(rights, manifest, points, trust.most());
+    let consent = consent_to(rights, known, plan, trust.most());
     check_consent(request.consent, &consent)?;
     Ok(consent)
 }

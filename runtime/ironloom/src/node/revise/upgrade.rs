@@ -16,6 +16,7 @@ use crate::records::admin;
 use crate::records::alarm::{AlarmRecord, ClearedBy};
 use crate::records::installation::{Installation, Revision};
 use crate::records::lane::LaneMeta;
+use crate::records::owner::AppOwner;
 use ironloom_apps::manifest::Manifest;
 use ironloom_sandbox::LoadedApp;
 use ironloom_types::clock::Timestamp;
@@ -29,9 +30,7 @@ impl Node {
         if is.id == *app {
             let mut trust = self.trust();
             trust.check(&known, Named::Nobody)?;
-            if let Some(was) = self.known(lane.installation().package) {
-                trust.check_same_publisher(&was)?;
-            }
+            trust.check_same_publisher(&lane.installation())?;
             return Ok(known);
         }
         let id = &lane.id;
@@ -42,6 +41,22 @@ impl Node {
         Err(Problem::refused("other-app", detail)
             .at(Place::field("package"))
             .hint("Install it beside this one, under an id of its own."))
+    }
+}
+
+impl Node {
+    /// Looks once more whose the app's id is, and notes that its installation is theirs. Gives the owner where that is
+    /// another key from here on.
+    pub(super) fn next_owner(
+        &self,
+        known: &KnownPackage,
+        installation: &mut Installation,
+    ) -> Answer<Option<Box<AppOwner>>> {
+        let mut trust = self.trust();
+        let owner = trust.check(known, Named::Nobody)?;
+        trust.check_same_publisher(installation)?;
+        installation.publisher = trust.owner_of(&installation.app);
+        Ok(owner)
     }
 }
 

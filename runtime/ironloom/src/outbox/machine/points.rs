@@ -24,6 +24,8 @@ impl Machine {
                 safe_due: None,
                 told: None,
                 passed: 0,
+                sent: None,
+                held: None,
                 owner: owner_of(asked),
                 last: None,
                 counted: generation,

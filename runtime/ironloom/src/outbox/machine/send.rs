@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Flying, IntentPlace, Machine, owner_of};
+use super::{Flying, IntentPlace, Machine, Sent, owner_of};
 use crate::outbox::Settlement;
 use crate::records::intent::{Ended, Outcome, Settled, Told};
 use ironloom_types::clock::{SECOND, Timestamp};
@@ -111,10 +111,16 @@ impl Machine {
         if !self.is_sendable(place) || self.points.get(path)?.flying.is_some() {
             return None;
         }
+        if let Some(held) = self.held(path, place, now) {
+            self.points.get_mut(path)?.held = Some(held);
+            self.watch_behind(path, now);
+            return None;
+        }
         let (told, expires) = (self.told(&asked), self.expires(&asked));
         let point = self.points.get_mut(path)?;
         point.waiting = None;
         point.safe_due = None;
+        (point.held, point.sent) = (None, Some(Sent { place: Some(place), at: now }));
         let owner = std::mem::replace(&mut point.owner, owner_of(&asked));
         let before = (point.told.replace(told), owner);
         let what = What::Intent(place);
@@ -140,6 +146,15 @@ impl Machine {
             self.lists.get(&super::list_of(&open.asked)).and_then(|list| list.front()) == Some(&place);
         let rights = self.rights.get(&place.generation);
         is_first && rights.is_some_and(|rights| open.asked.has_leave(rights.acts()))
+    }
+
+    /// The time until which an intent is held: its output may change the point only so often, by what is granted now. One that was
+    /// sent is repeated at once.
+    pub(super) fn held(&self, path: &Arc<str>, place: IntentPlace, now: Timestamp) -> Option<Timestamp> {
+        let sent = self.points.get(path)?.sent.filter(|sent| sent.place != Some(place))?;
+        let output = &self.open.get(&place)?.asked.intent.output;
+        let every = self.rights.get(&place.generation)?.grants.outputs.get(output)?.every?;
+        Some(sent.at.plus(every.0)).filter(|until| *until > now)
     }
 
     /// Takes the answer to a command. One to something that has ended since says nothing any more.

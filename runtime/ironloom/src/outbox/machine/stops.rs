@@ -214,7 +214,9 @@ impl Machine {
         let is_stopped = self.is_stopped(point.owner.generation);
         let until = point.told.as_ref().and_then(|told| told.until);
         let lapsed = until.is_some_and(|until| until <= now || is_stopped);
-        let is_renewed = point.waiting.is_some_and(|place| self.is_sendable(place));
+        // Nothing holds up a safe value, so what is held renews nothing.
+        let renews = |place| self.is_sendable(place) && self.held(path, place, now).is_none();
+        let is_renewed = point.waiting.is_some_and(renews);
         if !lapsed || is_renewed {
             return;
         }
@@ -241,6 +243,8 @@ impl Machine {
         }
         for (path, point) in &mut self.points {
             point.safe_due = point.safe_due.map(|due| due.min(to));
+            point.held = point.held.map(|held| held.min(to));
+            point.sent.iter_mut().for_each(|sent| sent.at = sent.at.min(to));
             let (Ok(at), Some(last)) = (PointPath::new(path), point.last.clone()) else { continue };
             let mut now = point.driven(&at, last);
             if now.set_back(to) {

@@ -2,6 +2,7 @@
 
 mod any;
 mod found;
+mod rate;
 
 use super::*;
 use crate::records::intent::Driven;

@@ -107,7 +107,7 @@ pub(super) const COMPILED: &str = concat!(
     "33303330333033303330333033303330333033303330333033303330333033303330333033303330333033",
 );
 /// An installation: id, generation, the number that it was given, app, version, package, paused, revision; it may be
-/// rolled back to copy 4 until 1234, and went back at 1234 from another version.
+/// rolled back to copy 4 until 1234, and went back at 1234 from another version; the key of its publisher.
 macro_rules! installation {
     () => {
         concat!(
@@ -116,6 +116,7 @@ macro_rules! installation {
             "30340101",
             "0104d209",
             "01d20905302e322e30010178",
+            "0133656432353531393a5f46484e6a6d49596f614f4e70483751416a44775741675737524f364d774f735865755246556951674355",
         )
     };
 }
@@ -133,9 +134,9 @@ macro_rules! revision {
             "01058507477368613235363a3034303430343034303430343034303430343034303430343034303430343034303430343034",
             "303430343034303430343034303430343034303430343034303401067765696768740201026b670001116661726d2f7b7069",
             "677d2f77656967687401046761696e000201046b672f64010e617070732f706967732f6761696e",
-            // The mode is advise. One grant: limit, "0, 6..32", low, 60 s, safe "6", not strict.
+            // The mode is advise. One grant: limit, "0, 6..32", low, 60 s, safe "6", not strict, once in 10 s.
             "01",
-            "01056c696d697408302c20362e2e3332000180b09dc2df0101013600",
+            "01056c696d697408302c20362e2e3332000180b09dc2df01010136000180c8afa025",
             // One setting, the limits, the time zone, sources are slowed.
             "01056272656564056475726f63808080108084af5f8080802080cab5ee01904e0d4575726f70652f4265726c696e01",
         )
@@ -155,22 +156,22 @@ macro_rules! alarm_and_timers {
 }
 /// A list of one, which adopts its generation.
 pub(super) const INSTALLED: &str =
-    concat!("c90100000301", new_installation!(), "01", alarm_and_timers!(), "00");
+    concat!("040200000301", new_installation!(), "01", alarm_and_timers!(), "00");
 pub(super) const REVISED: &str = concat!(
-    "1c0200000d",
+    "570200000d",
     new_installation!(),
     alarm_and_timers!(),
     // Two keys, of which one is deleted.
     "0201610001620102ff00",
-    // From 1234 on the app's id belongs to a key, by the word of the catalog x.
-    "0110636f6d2e6578616d706c652e706967730133656432353531393a5f46484e6a6d49596f614f4e70483751416a44775741675737524f364d774f735865755246556951674355010178d209",
+    // From 1234 on the app's id belongs to a key, by the word of catalog 300.
+    "0110636f6d2e6578616d706c652e706967730133656432353531393a5f46484e6a6d49596f614f4e70483751416a44775741675737524f364d774f73586575524655695167435501ac02d209",
 );
 /// Ended at 1234; the new one adopts nothing.
 pub(super) const RESET: &str =
-    concat!("240200000e", installation!(), no_meta!(), "d209", new_installation!(), "0000");
+    concat!("940200000e", installation!(), no_meta!(), "d209", new_installation!(), "0000");
 pub(super) const STANDING: &str = concat!("910000000404706967730301", lane_meta!());
 /// At 1234, and purged.
-pub(super) const UNINSTALLED: &str = concat!("a800000005", installation!(), no_meta!(), "d20901");
+pub(super) const UNINSTALLED: &str = concat!("dd00000005", installation!(), no_meta!(), "d20901");
 pub(super) const ALARM: &str = concat!(
     "3f0000000603",
     // An episode, acknowledged and not cleared.
@@ -228,23 +229,26 @@ pub(super) fn intent() -> Intent {
         time_to_live: 60_000_000_000,
     }
 }
-/// Seen at 1234, with an index.
+/// Catalog 300, seen at 1234, with an index.
 pub(super) const CATALOG_SET: &str = concat!(
-    "5e0000001705706c616e7401022f630103636f6d027b7d01477368613235363a30343034303430343034303430343034303430",
+    "600000001705706c616e74ac0201022f630103636f6d027b7d01477368613235363a30343034303430343034303430343034303430",
     "343034303430343034303430343034303430343034303430343034303430343034303430343034303430343034d209",
 );
 pub(super) const CATALOG_REMOVED: &str = "070000001805706c616e74";
-/// An operator's, made at 1234, worth something until 5678.
+/// An operator's, made at 1234, valid until 5678.
 pub(super) const TOKEN_MADE: &str = concat!(
     "34000000190004616e6e61010505050505050505050505050505050505050505050505050505050505050505d209062d6c6f63616c",
     "01ae2c",
 );
 pub(super) const TOKEN_REMOVED: &str = "07000000190104616e6e61";
 pub(super) const CONSENT_ASKED: &str = concat!(
-    "b60000001a0470696773027b7d477368613235363a3034303430343034303430343034303430343034303430343034303430",
+    "fc0000001a0470696773027b7d477368613235363a3034303430343034303430343034303430343034303430343034303430",
     "343034303430343034303430343034303430343034303430343034303430343034303405302e322e3005302e312e30010d72",
     "616973657320616c61726d73477368613235363a303430343034303430343034303430343034303430343034303430343034",
     "30343034303430343034303430343034303430343034303430343034303430343034d209",
+    // The app, and the key that it belongs to.
+    "10636f6d2e6578616d706c652e70696773",
+    "0133656432353531393a5f46484e6a6d49596f614f4e70483751416a44775741675737524f364d774f735865755246556951674355",
 );
 pub(super) const CONSENT_REFUSED: &str = "060000001b0470696773";
 
@@ -258,6 +262,8 @@ pub(super) fn consent_asked(package: Digest) -> AdminRecord {
         wider: vec!["raises alarms".into()],
         consent: package,
         asked: Timestamp(1234),
+        app: AppId::new("com.example.pigs").unwrap(),
+        publisher: Some(KEY.parse().unwrap()),
     }))
 }
 

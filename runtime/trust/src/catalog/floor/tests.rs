@@ -165,3 +165,48 @@ proptest! {
         }
     }
 }
+
+/// What somebody has seen: the version of the root, that of an index where there was one, and the latest time.
+type Sight = (u64, Option<u64>, u64);
+
+/// A floor as somebody has it who has seen this. Roots up to the third have one pair of keys for indexes, later ones another.
+fn floor_of(signers: &[Signers; 2], (root, index, latest): Sight) -> Floor {
+    let mut floor = signers[0].floor();
+    floor.root.version = Integer::new(root).unwrap();
+    floor.root.issued = day(root);
+    floor.root.index = signers[epoch(root)].root(1).index;
+    floor.index = index.map(|version| Seen {
+        version: Integer::new(version).unwrap(),
+        digest: Digest::of(format!("{} {version}", epoch(root)).as_bytes()),
+        issued: day(version),
+    });
+    floor.latest = day(latest);
+    floor
+}
+
+fn epoch(root: u64) -> usize {
+    usize::from(root > 3)
+}
+
+proptest! {
+    #![proptest_config(ironloom_mutate::cases(256))]
+    #[test]
+    fn what_two_have_seen_is_never_less_than_what_one_has(sights in proptest::collection::vec(
+        (1..6_u64, proptest::option::of(1..9_u64), 1..20_u64), 1..12))
+    {
+        let signers = [Signers::new(), Signers::new()];
+        let mut floor = floor_of(&signers, sights[0]);
+        // The model: the greatest of each, from the first root of the newest keys on.
+        let mut model = sights[0];
+        for sight in sights {
+            floor.raise(&floor_of(&signers, sight)).unwrap();
+            let (root, index, latest) = sight;
+            model = match epoch(root).cmp(&epoch(model.0)) {
+                std::cmp::Ordering::Greater => sight,
+                std::cmp::Ordering::Equal => (root.max(model.0), index.max(model.1), latest.max(model.2)),
+                std::cmp::Ordering::Less => model,
+            };
+            prop_assert_eq!(&floor, &floor_of(&signers, model));
+        }
+    }
+}

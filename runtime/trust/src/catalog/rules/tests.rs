@@ -5,12 +5,16 @@ use super::super::testing::{Signers, day};
 use super::*;
 use crate::key::SecretKey;
 
+const PLANT: CatalogNumber = CatalogNumber(1);
+const OTHER: CatalogNumber = CatalogNumber(2);
+
 struct Site {
     signers: Signers,
     floor: Floor,
     index: Index,
     rotations: Vec<Rotation>,
     ids: Vec<String>,
+    number: CatalogNumber,
 }
 
 impl Site {
@@ -22,11 +26,13 @@ impl Site {
             signers,
             rotations: Vec::new(),
             ids: Vec::new(),
+            number: PLANT,
         }
     }
 
     fn word(&self) -> Word<'_> {
-        Word { floor: &self.floor, index: &self.index, rotations: &self.rotations, ids: &self.ids }
+        let Self { number, floor, index, rotations, ids, .. } = self;
+        Word { number: *number, floor, index, rotations, ids }
     }
 }
 
@@ -133,23 +139,24 @@ fn keys_follow_each_other_by_their_own_word_or_the_roots() {
     site.rotations = super::super::search::Searchable::new(site.index.clone()).rotations;
     assert_eq!(site.rotations.len(), 1);
     let keys = |keys: &[&SecretKey]| keys.iter().map(|key| key.public()).collect::<BTreeSet<_>>();
-    assert_eq!(successors(&[site.word()], &pigs, a.public(), Some("plant")), keys(&[&a, &b]));
-    assert_eq!(successors(&[site.word()], &id("com.example.tyres"), a.public(), Some("plant")), keys(&[&a]));
+    assert_eq!(successors(&[site.word()], &pigs, a.public(), Some(PLANT)), keys(&[&a, &b]));
+    assert_eq!(successors(&[site.word()], &id("com.example.tyres"), a.public(), Some(PLANT)), keys(&[&a]));
     site.floor.root.rotations = vec![rotation(&b, &c, "com.example"), rotation(&c, &a, "com.example")];
-    assert_eq!(successors(&[site.word()], &pigs, a.public(), Some("plant")), keys(&[&a, &b, &c]));
+    assert_eq!(successors(&[site.word()], &pigs, a.public(), Some(PLANT)), keys(&[&a, &b, &c]));
     // The root of another catalog than the one that gave the id has no say.
-    assert_eq!(successors(&[site.word()], &pigs, a.public(), Some("other")), keys(&[&a, &b]));
+    assert_eq!(successors(&[site.word()], &pigs, a.public(), Some(OTHER)), keys(&[&a, &b]));
     assert_eq!(successors(&[site.word()], &pigs, a.public(), None), keys(&[&a, &b]));
     // The root of a catalog that doesn't give the id to anybody has no say.
     site.index.publishers[0].prefixes = ["com.example.tyres".to_owned()].into();
-    assert_eq!(successors(&[site.word()], &pigs, a.public(), Some("plant")), keys(&[&a]));
+    assert_eq!(successors(&[site.word()], &pigs, a.public(), Some(PLANT)), keys(&[&a]));
 }
 
 #[test]
 fn another_catalog_has_no_say_in_an_id_that_was_given_and_none_beyond_what_the_admin_lets_it() {
     let (site, mut other) = (Site::new(), Site::new());
     let key = [site.signers.publisher.public()];
-    (other.index.catalog, other.index.apps) = ("hobby".parse().unwrap(), Vec::new());
+    // Even one that has come by the same name.
+    (other.number, other.index.apps) = (OTHER, Vec::new());
     other.index.publishers[0].prefixes = ["com".to_owned()].into();
     other.index.revoked = vec![Revoked { key: key[0], reason: "ours now".to_owned() }];
     let (pigs, version) = (id("com.example.pigs"), semver::Version::new(0, 1, 0));
@@ -157,7 +164,7 @@ fn another_catalog_has_no_say_in_an_id_that_was_given_and_none_beyond_what_the_a
         |by| Candidate { id: &pigs, version: &version, digest: Digest::of(b"0.1.0"), signers: &key, by };
     let both = [site.word(), other.word()];
     assert!(super::check(&both, candidate(None), Some(day(2))).is_err());
-    assert!(super::check(&both, candidate(Some("plant")), Some(day(2))).is_ok());
+    assert!(super::check(&both, candidate(Some(PLANT)), Some(day(2))).is_ok());
     other.ids = vec!["com.hobby".to_owned()];
     assert!(super::check(&[site.word(), other.word()], candidate(None), Some(day(2))).is_ok());
 }

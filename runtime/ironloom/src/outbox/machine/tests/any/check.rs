@@ -12,7 +12,8 @@ impl World {
         self.flying.values().any(|(what, _)| *what == What::Intent(place))
     }
 
-    pub(super) fn check_always(&self) {
+    pub(super) fn check_always(&mut self) {
+        self.forget();
         for point in 0..POINTS {
             let waiting: Vec<IntentPlace> = self
                 .alive()
@@ -26,6 +27,13 @@ impl World {
             assert!(!self.refused(asked), "{:?} was to end at once", asked.place);
         }
         self.check_sizes();
+    }
+
+    /// With a point that is forgotten goes what was known of it.
+    fn forget(&mut self) {
+        let known = &self.machine.points;
+        self.last_sent.retain(|point, _| known.contains_key(&path(*point)));
+        self.since_start.retain(|point, _| known.contains_key(&path(*point)));
     }
 
     /// Nothing grows with the time, nor with what was asked for.
@@ -60,7 +68,10 @@ impl World {
             let point = point_of(asked.intent.point.as_str());
             let waits = self.list_before(asked).any(|before| !self.ended.contains_key(&before));
             assert!(
-                waits || self.flying.contains_key(&point) || !self.has_leave(asked),
+                waits
+                    || self.flying.contains_key(&point)
+                    || !self.has_leave(asked)
+                    || self.is_held(point, asked.place),
                 "{:?} could be sent",
                 asked.place
             );

@@ -15,6 +15,8 @@ pub(super) enum Granted {
     Hold,
     /// As `Wide`, for a life of 50.
     Brief,
+    /// As `Wide`, at most once in 40.
+    Rare,
     /// As `Wide`, with the output bound to points elsewhere.
     Elsewhere,
     /// The output isn't granted.
@@ -22,13 +24,15 @@ pub(super) enum Granted {
 }
 
 impl Granted {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Wide,
         Self::Wide,
         Self::Low,
         Self::Zero,
         Self::Hold,
         Self::Brief,
+        Self::Rare,
+        Self::Rare,
         Self::Elsewhere,
         Self::Nothing,
     ];
@@ -36,7 +40,9 @@ impl Granted {
     /// Returns true where the output may have this value at a point of the plant.
     pub(super) fn allows(self, value: f64) -> bool {
         match self {
-            Self::Wide | Self::Hold | Self::Brief => value == 0.0 || (6.0..=32.0).contains(&value),
+            Self::Wide | Self::Hold | Self::Brief | Self::Rare => {
+                value == 0.0 || (6.0..=32.0).contains(&value)
+            }
             Self::Low => value == 0.0 || (6.0..=10.0).contains(&value),
             Self::Zero => value == 0.0,
             Self::Elsewhere | Self::Nothing => false,
@@ -46,7 +52,7 @@ impl Granted {
     /// The safe value, if there is one; the outer `None` where nothing is granted that says so.
     pub(super) fn safe(self) -> Option<Option<f64>> {
         match self {
-            Self::Wide | Self::Low | Self::Brief | Self::Elsewhere => Some(Some(6.0)),
+            Self::Wide | Self::Low | Self::Brief | Self::Rare | Self::Elsewhere => Some(Some(6.0)),
             Self::Zero => Some(Some(0.0)),
             Self::Hold => Some(None),
             Self::Nothing => None,
@@ -56,6 +62,11 @@ impl Granted {
     /// The life of a set-point that was asked for with this one.
     pub(super) fn life(self, asked: u64) -> u64 {
         if self == Self::Brief { asked.min(50) } else { asked }
+    }
+
+    /// The least time between two set-points of a point.
+    pub(super) fn every(self) -> u64 {
+        if self == Self::Rare { 40 } else { 0 }
     }
 
     pub(super) fn rights(self, mode: Mode, stopped: bool) -> Rights {
@@ -70,7 +81,8 @@ impl Granted {
             _ => Safe::Number(6.0),
         };
         let ttl = (self == Self::Brief).then_some(Span(50));
-        let grant = OutputGrant { safe: Some(safe), ttl, ..OutputGrant::of(allow.parse().unwrap()) };
+        let every = (self == Self::Rare).then_some(Span(40));
+        let grant = OutputGrant { safe: Some(safe), ttl, every, ..OutputGrant::of(allow.parse().unwrap()) };
         let outputs = [(SlotName::new("limit").unwrap(), grant)];
         let outputs = if self == Self::Nothing { [].into() } else { outputs.into() };
         let pattern = if self == Self::Elsewhere { "elsewhere/{point}/limit" } else { "plant/{point}/limit" };

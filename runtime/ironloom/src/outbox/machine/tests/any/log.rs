@@ -153,6 +153,11 @@ impl World {
         for told in self.told.values_mut() {
             told.safe = None;
         }
+        let driven = self.driven.values().filter(|driven| driven.told.is_some());
+        self.since_start = driven.map(|driven| (point_of(driven.point.as_str()), driven.last.at.0)).collect();
+        let open = self.asked.values().filter(|asked| !self.recorded.contains_key(&asked.place));
+        let open = open.filter(|asked| asked.acts || asked.confirmed);
+        self.since_start.extend(open.map(|asked| (point_of(asked.intent.point.as_str()), self.now)));
     }
 }
 

@@ -237,6 +237,7 @@ impl World {
                 // The same one again has the same number.
                 assert!(number < command.number || (number == command.number && self.sent.contains(&place)));
                 self.check_intent(point, place, command);
+                self.check_rate(point, place);
                 self.sent.insert(place);
                 let told = self.told_by(&self.asked[&place]);
                 assert_eq!(command.expires, Some(at(told.until)));
@@ -280,6 +281,24 @@ impl World {
             point,
             ToldOf { value, disowned: true, is_safe: false, is_open: true, refused: None, ..told },
         );
+    }
+
+    /// Two intents of a point are as far apart as is granted. The same one again is no other.
+    fn check_rate(&mut self, point: u8, place: IntentPlace) {
+        let every = self.every(place);
+        if let Some((last, sent)) = self.last_sent.insert(point, (place, self.now)) {
+            assert!(last == place || sent + every <= self.now, "{place:?} comes too soon behind {last:?}");
+        }
+        self.since_start.insert(point, self.now);
+    }
+
+    fn every(&self, place: IntentPlace) -> u64 {
+        self.rights.get(&place.generation.0).map_or(0, |may| may.granted.every())
+    }
+
+    /// Returns true where an intent may come too soon behind another one.
+    pub(super) fn is_held(&self, point: u8, place: IntentPlace) -> bool {
+        self.since_start.get(&point).is_some_and(|sent| sent + self.every(place) > self.now)
     }
 
     fn check_intent(&self, point: u8, place: IntentPlace, command: &Command) {

@@ -45,6 +45,10 @@ pub(super) struct World {
     pub under_way: Vec<(u8, Command)>,
     /// The command whose answer is waited for, and the connector that has it.
     pub flying: BTreeMap<u8, (What, u8)>,
+    /// The last intent that went to each point, and when; a point that was forgotten has none.
+    pub last_sent: BTreeMap<u8, (IntentPlace, u64)>,
+    /// The same as a start must take it for: by what the log has, and at the latest.
+    pub since_start: BTreeMap<u8, u64>,
     /// All commands that ever were.
     pub all: Vec<Command>,
     /// The last value that each machine may have.
@@ -83,6 +87,8 @@ impl World {
             sent: BTreeSet::new(),
             under_way: Vec::new(),
             flying: BTreeMap::new(),
+            last_sent: BTreeMap::new(),
+            since_start: BTreeMap::new(),
             all: Vec::new(),
             told: BTreeMap::new(),
             told_before: BTreeMap::new(),
