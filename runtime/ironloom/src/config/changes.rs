@@ -137,10 +137,11 @@ fn of_journal(found: &mut Compared, [from, to]: [&Journal; 2]) {
 }
 
 fn of_history(found: &mut Compared, [from, to]: [&History; 2]) {
-    let History { invocations, alarms, dead_letters } = from;
+    let History { invocations, alarms, dead_letters, audit } = from;
     found.key("invocations.max_age", [invocations, &to.invocations], Live::Yes, text);
     found.key("alarms.max_age", [alarms, &to.alarms], Live::Yes, text);
     found.key("dead_letters.max_age", [dead_letters, &to.dead_letters], Live::Yes, text);
+    found.key("audit.max_age", [audit, &to.audit], Live::Yes, text);
 }
 
 fn of_batch(found: &mut Compared, [from, to]: [&Batch; 2]) {

@@ -124,6 +124,13 @@ const KEYS: &[Key] = &[
         "Dead letters whose readings were recorded longer ago than this are deleted; likewise. \"off\" leaves them to \
         whoever\nrequeues or deletes them.",
     ),
+    key(
+        "audit",
+        "max_age",
+        "\"off\"",
+        "Entries older than this are deleted; \"journal\": than `[journal] max_age`. What goes is gone for every check: export it \
+        before.",
+    ),
     key("ingest", "max_future", "\"5 min\"", "How far ahead of the clock a reading's `at` may be."),
     key(
         "ingest",
@@ -268,6 +275,7 @@ const SECTIONS: &[(&str, &str)] = &[
         "dead_letters",
         "Readings that were set aside: the newest 10,000 of each installation, 64 MiB at most, likewise.",
     ),
+    ("audit", "Who did what: the newest 1,000,000 entries of each chain of the audit log."),
     ("ingest", "What comes in."),
     ("batch", "The readings that an app gets at once. The rest waits for the next invocation."),
     ("sandbox", "The code of apps."),

@@ -1,5 +1,6 @@
 //! Applies one record to the state in memory.
 
+mod audit;
 mod catalogs;
 mod connectors;
 mod consents;
@@ -340,6 +341,9 @@ impl Applier {
             AdminRecord::Token(change) => self.change_token(change),
             AdminRecord::ConsentAsked(asked) => self.ask_consent(*asked),
             AdminRecord::ConsentRefused { id } => self.end_consent(&id),
+            AdminRecord::Audited => {}
+            AdminRecord::AuditCheckpoint(checkpoint) => self.note_checkpoint(*checkpoint),
+            AdminRecord::AuditExpired { chain, before } => self.expire_entries(chain, before),
         }
     }
 

@@ -270,9 +270,12 @@ impl Fold {
 
     fn group(&mut self, group: Vec<Flushed<Stamped>>) {
         let wanted = self.applier.wants_gone_folded();
-        for Flushed { record, sealed: Stamped { time, sealed } } in group {
+        for Flushed { record, sealed: Stamped { time, sealed, entry } } in group {
             if let Some(at) = record {
                 self.last = at.position;
+            }
+            if let Some(entry) = entry {
+                self.applier.note_entry(*entry);
             }
             self.applier.apply(record, time, sealed);
         }

@@ -25,6 +25,7 @@ use super::readings::{Idempotency, ReadingsHead, ReadingsRecord, Receipt};
 use super::token::{TokenChange, TokenRecord};
 use super::{NumberedPoint, admin, commit, readings};
 use crate::access::{Role, TokenHash, TokenName};
+use crate::records::audit::CheckpointRecord;
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::intent::{Asked, IntentPlace};
 use crate::records::lane::{Episodes, LaneMeta, Published, Quarantine, Reached, Skipped, Trouble};
@@ -35,11 +36,13 @@ use ironloom_apps::manifest::{OutputKind, Severity, ValueType};
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::quantity::Span;
 use ironloom_apps::unit::Conversion;
+use ironloom_trust::audit::Chain;
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{Intent, OneShot};
 use ironloom_types::ids::{
     self, AppId, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
+    TenantId,
 };
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Columns, NewPoint, Progress, Quality, Value, ValueRef};
@@ -239,6 +242,7 @@ fn commit_record() -> CommitRecord {
         .collect(),
         new_points: vec![numbered(302, "apps/pigs/gain/1", None)],
         derived: columns(&[(302, 7000, Quality::Good, ValueRef::Real(0.25))]),
+        entry: None,
     }
 }
 
@@ -292,6 +296,7 @@ fn readings_records() -> [(ReadingsRecord, &'static str); 2] {
             (7, 5000, Quality::Good, ValueRef::Blob(&[0xff, 0])),
             (8, 6000, Quality::Good, ValueRef::Boolean(true)),
         ]),
+        entry: None,
     };
     let plain = ReadingsRecord {
         head: ReadingsHead::default(),
@@ -300,6 +305,7 @@ fn readings_records() -> [(ReadingsRecord, &'static str); 2] {
             (1, 10, Quality::Good, ValueRef::Real(-0.0)),
             (2, 11, Quality::Good, ValueRef::Real(2.0)),
         ]),
+        entry: None,
     };
     [(full, READINGS), (plain, PLAIN_READINGS)]
 }
@@ -490,6 +496,17 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         (AdminRecord::Token(TokenChange::Removed(TokenName::new("anna").unwrap())), TOKEN_REMOVED),
         (consent_asked(package), CONSENT_ASKED),
         (AdminRecord::ConsentRefused { id: pigs() }, CONSENT_REFUSED),
+        (AdminRecord::Audited, AUDITED),
+        (
+            AdminRecord::AuditCheckpoint(Box::new(CheckpointRecord {
+                chain: Chain::Platform,
+                number: 300,
+                time: Timestamp(7),
+                envelope: "{}".into(),
+            })),
+            AUDIT_CHECKPOINT,
+        ),
+        (AdminRecord::AuditExpired { chain: Chain::Tenant(TenantId(1)), before: 300 }, AUDIT_EXPIRED),
         (
             AdminRecord::StateChanged(Box::new(StateChanged {
                 id: pigs(),
@@ -567,7 +584,7 @@ fn the_bytes_of_a_commit_never_change() {
 fn the_bytes_of_an_admins_changes_never_change() {
     for (record, golden) in admin_records() {
         assert_eq!(hex(&encode_admin(&record)), golden, "{record:?}");
-        assert_eq!(admin::decode(admin::VERSION, &unhex(golden)), Ok(record));
+        assert_eq!(admin::decode(admin::VERSION, &unhex(golden)), Ok((record, None)));
     }
 }
 

@@ -54,6 +54,13 @@ impl Scope {
         KeyRange::of_prefix(&self.head(kind, generation))
     }
 
+    /// All keys of a kind that has no generation whose names begin with this number.
+    pub fn numbered(self, kind: KeyKind, number: u64) -> KeyRange {
+        let mut bytes = self.head(kind, Generation(0));
+        bytes.extend_from_slice(&number.to_be_bytes());
+        KeyRange::of_prefix(&bytes)
+    }
+
     /// The state of a generation whose keys begin with `prefix`.
     pub fn state(self, generation: Generation, prefix: &str) -> KeyRange {
         let mut bytes = self.head(KeyKind::State, generation);
@@ -138,6 +145,10 @@ kinds! {
     Token = 31, "token";
     /// An upgrade that waits for consent, by installation.
     Consent = 15, "upgrade that waits for consent";
+    /// An entry of the audit log.
+    AuditEntry = 12, "entry of the audit log";
+    /// A signed checkpoint of the audit log.
+    AuditCheckpoint = 13, "checkpoint of the audit log";
     /// Cursor, counters and more of a generation.
     Lane = 32, "lane of a generation";
     /// An app's state.
@@ -225,6 +236,10 @@ pub enum Item<'a> {
     Token(&'a str),
     /// An upgrade that waits for consent, by the id of its installation.
     Consent(&'a str),
+    /// An entry of the audit log, by the number of its chain and its own.
+    AuditEntry(u64, u64),
+    /// A checkpoint of the audit log, by the number of its chain and that of its entry.
+    AuditCheckpoint(u64, u64),
     /// An intent without an outcome, by ordinal and index.
     Intent(Generation, Ordinal, u32),
 }
@@ -261,6 +276,8 @@ impl<'a> Item<'a> {
             Self::Catalog(_) => KeyKind::Catalog,
             Self::Token(_) => KeyKind::Token,
             Self::Consent(_) => KeyKind::Consent,
+            Self::AuditEntry(..) => KeyKind::AuditEntry,
+            Self::AuditCheckpoint(..) => KeyKind::AuditCheckpoint,
             Self::Intent(..) => KeyKind::Intent,
         }
     }
@@ -319,6 +336,10 @@ impl<'a> Item<'a> {
                 bytes.extend_from_slice(&number.to_be_bytes());
             }
             Self::PastRevision(_, revision) => bytes.extend_from_slice(&revision.0.to_be_bytes()),
+            Self::AuditEntry(chain, number) | Self::AuditCheckpoint(chain, number) => {
+                bytes.extend_from_slice(&chain.to_be_bytes());
+                bytes.extend_from_slice(&number.to_be_bytes());
+            }
             Self::EpisodeTime(since, generation, number) => {
                 for part in [since.0, generation.0, *number] {
                     bytes.extend_from_slice(&part.to_be_bytes());
@@ -373,6 +394,14 @@ impl<'a> Item<'a> {
             KeyKind::Episode => {
                 let [since, number] = numbers(name)?;
                 Self::Episode(generation, Timestamp(since), number)
+            }
+            KeyKind::AuditEntry => {
+                let [chain, number] = numbers(name)?;
+                Self::AuditEntry(chain, number)
+            }
+            KeyKind::AuditCheckpoint => {
+                let [chain, number] = numbers(name)?;
+                Self::AuditCheckpoint(chain, number)
             }
             KeyKind::PastRevision => {
                 Self::PastRevision(generation, Revision(u32::from_be_bytes(name.try_into().ok()?)))

@@ -122,6 +122,9 @@ impl Numberer {
             | AdminRecord::CatalogSet(_)
             | AdminRecord::CatalogRemoved { .. }
             | AdminRecord::Token(_)
+            | AdminRecord::Audited
+            | AdminRecord::AuditCheckpoint(_)
+            | AdminRecord::AuditExpired { .. }
             | AdminRecord::ConsentAsked(_)
             | AdminRecord::ConsentRefused { .. }
             | AdminRecord::Dropped { .. } => {}

@@ -212,12 +212,19 @@ impl World {
 
     pub(super) fn admin(&mut self, record: AdminRecord, answer: Result<(), Refusal>) {
         let (reply, durable) = oneshot::channel();
+        let said = self.model.audit.say();
         if answer.is_ok() {
             self.model.hear_of_owners(&record);
             self.model.hear_of_consents(&record);
+            self.model.audit.hear(&said);
         }
-        self.submit(Submission::Admin(Box::new(AdminSubmission { record, reply })));
+        self.submit(Submission::Admin(Box::new(AdminSubmission { record, said: Some(said), reply })));
         self.expect(durable, answer);
+        if let Some(record) = self.model.audit.expire() {
+            let (reply, durable) = oneshot::channel();
+            self.submit(Submission::Admin(Box::new(AdminSubmission { record, said: None, reply })));
+            self.expect(durable, Ok(()));
+        }
         self.model.time_of_record = self.model.time;
     }
 
@@ -390,6 +397,7 @@ impl World {
         assert_eq!(receipts, model.receipts);
         assert_eq!(*shared.connectors.read(), model.connectors);
         assert_eq!(*shared.owners.read(), model.owners);
+        model.audit.check(&shared);
         assert_eq!(*shared.consents.read(), model.consents);
         assert_eq!(shared.streams.read().all(), model.streams);
         assert_eq!(shared.last_generation(), Generation(model.generation));
@@ -450,9 +458,12 @@ impl Node {
     }
 
     fn apply(&mut self, group: Vec<Flushed<Stamped>>) {
-        for Flushed { record, sealed: Stamped { time, sealed } } in group {
+        for Flushed { record, sealed: Stamped { time, sealed, entry } } in group {
             if let Some(at) = record {
                 self.last = at.position;
+            }
+            if let Some(entry) = entry {
+                self.applier.note_entry(*entry);
             }
             self.applier.apply(record, time, sealed);
         }
