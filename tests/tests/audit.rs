@@ -187,7 +187,11 @@ fn each_deed_is_told_once_with_who_and_with_which_result() -> Result<()> {
     ensure!(field(&tenant[1], "detail")?.contains("was installed as one"), "{}", tenant[1]);
     check_chain(&plant.entries("chain=platform")?)?;
     check_chain(&tenant)?;
+    lists_go_together(plant, &tenant)
+}
 
+/// The lists of a plant with these entries of its tenant, before and after a restart.
+fn lists_go_together(plant: Plant, tenant: &[Value]) -> Result<()> {
     // In the order of time over all chains, from either end, and page by page.
     let all = plant.entries("")?;
     let of_platform = plant.entries("chain=platform")?;
@@ -339,15 +343,19 @@ fn who_alters_an_export_is_found_and_the_entry_is_named() -> Result<()> {
         said(&against)
     );
 
-    // Somebody else's key.
+    keys_are_told_apart(&plant, &export)?;
+    check_export(Path::new(&export))
+}
+
+fn keys_are_told_apart(plant: &Plant, export: &str) -> Result<()> {
     let checkpoints = plant.auditor.all("/v1/audit/checkpoints")?;
     let key = field(&checkpoints[0], "key")?;
-    ensure!(plant.audit(&["verify", &export, "--key", key])?.status.success());
+    ensure!(plant.audit(&["verify", export, "--key", key])?.status.success());
     let other = "ed25519:_FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU";
-    ensure!(!plant.audit(&["verify", &export, "--key", other])?.status.success());
+    ensure!(!plant.audit(&["verify", export, "--key", other])?.status.success());
     let key_file = plant.server.setup().data().join("audit-key");
     assert_eq!(fs::metadata(&key_file)?.permissions().mode() & 0o777, 0o600);
-    check_export(Path::new(&export))
+    Ok(())
 }
 
 /// Every line of an export, by what the documentation says.
@@ -361,7 +369,7 @@ fn check_export(file: &Path) -> Result<()> {
     let platform = of_chain("platform");
     ensure!(platform.len() == 8);
     check_chain(&platform)?;
-    let last = lines.iter().filter(|line| line["checkpoint"]["chain"] == "platform").next_back();
+    let last = lines.iter().rfind(|line| line["checkpoint"]["chain"] == "platform");
     let envelope: Value =
         serde_json::from_str(field(&last.context("no checkpoint")?["checkpoint"], "envelope")?)?;
     let payload =

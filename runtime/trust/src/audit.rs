@@ -120,7 +120,7 @@ impl FromStr for Outcome {
     }
 }
 
-/// What an entry says, before it has its place in its chain.
+/// The words of an entry, before it has its place in its chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
     pub chain: Chain,

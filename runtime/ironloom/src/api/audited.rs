@@ -30,7 +30,7 @@ fn deed(operation: &Operation, uri: &Uri, principal: &Principal) -> Deed {
     Deed::new(chain, principal, operation.id, resource(operation.path, uri))
 }
 
-/// What a request is about: its path up to the last name in it, without the version, and with its query.
+/// The thing that a request is about: its path up to the last name in it, without the version, and with its query.
 fn resource(template: &str, uri: &Uri) -> String {
     let mut parts = template.split('/').count();
     if let Some(last) = template.split('/').rev().position(|part| part.starts_with('{')) {

@@ -341,9 +341,7 @@ impl Applier {
             AdminRecord::Token(change) => self.change_token(change),
             AdminRecord::ConsentAsked(asked) => self.ask_consent(*asked),
             AdminRecord::ConsentRefused { id } => self.end_consent(&id),
-            AdminRecord::Audited => {}
-            AdminRecord::AuditCheckpoint(checkpoint) => self.note_checkpoint(*checkpoint),
-            AdminRecord::AuditExpired { chain, before } => self.expire_entries(chain, before),
+            AdminRecord::Audit(change) => self.change_audit(change),
         }
     }
 

@@ -274,9 +274,7 @@ impl Fold {
             if let Some(at) = record {
                 self.last = at.position;
             }
-            if let Some(entry) = entry {
-                self.applier.note_entry(*entry);
-            }
+            self.applier.note_entry(entry);
             self.applier.apply(record, time, sealed);
         }
         self.since_count += 1;

@@ -15,7 +15,7 @@ use super::{Node, problems};
 use crate::api::facade::{Answer, AuditCheckpoint, Later, Page};
 use crate::fold::submission;
 use crate::records::admin::AdminRecord;
-use crate::records::audit::{CheckpointRecord, HOST};
+use crate::records::audit::{AuditChange, CheckpointRecord, HOST};
 use ironloom_storage::small_files;
 use ironloom_trust::audit::{Chain, Checkpoint, Head, Outcome, Said};
 use ironloom_trust::key::SecretKey;
@@ -67,7 +67,7 @@ pub(super) fn key(data: &Path) -> Result<SecretKey, KeyError> {
     }
 }
 
-/// What the node needs to audit.
+/// The key of the node's checkpoints, and the requests that it counts.
 pub(super) struct Auditing {
     key: SecretKey,
     /// Held while checkpoints are made, so that none is made twice.
@@ -142,7 +142,7 @@ fn is_due(now: Timestamp, head: Head, signed: Option<(u64, Timestamp)>) -> bool 
 impl Node {
     /// Writes an entry that no other record has. It is handed over at once.
     pub(super) fn write_entry(&self, said: Said) -> Later<'static, ()> {
-        let durable = submission::submit(&self.committer, AdminRecord::Audited, Some(said));
+        let durable = submission::submit(&self.committer, AdminRecord::Audit(AuditChange::Entry), Some(said));
         Box::pin(async move {
             let refused = |refusal| problems::change_refused(&refusal);
             let durable = durable.map_err(refused)?.await;
@@ -173,7 +173,7 @@ impl Node {
             let time = self.shared.clock.now();
             let envelope = Checkpoint::sign(chain, head, time, &self.auditing.key).into();
             let record = CheckpointRecord { chain, number: head.number, time, envelope };
-            self.change(AdminRecord::AuditCheckpoint(Box::new(record))).await?;
+            self.change(AdminRecord::Audit(AuditChange::Signed(Box::new(record)))).await?;
         }
         Ok(())
     }
@@ -201,7 +201,7 @@ impl Node {
             }
             before = before.min(kept.start + MOST_GONE);
             if before > kept.start {
-                self.change(AdminRecord::AuditExpired { chain, before }).await?;
+                self.change(AdminRecord::Audit(AuditChange::Expired { chain, before })).await?;
             }
         }
         Ok(())

@@ -414,13 +414,7 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::CatalogSet(set) => told_catalog(set),
         AdminRecord::CatalogRemoved { name } => format!("what was seen of the catalog {name} is forgotten"),
         AdminRecord::ConsentAsked(asked) => asked.to_string(),
-        AdminRecord::Audited => "an entry of the audit log was written".to_owned(),
-        AdminRecord::AuditCheckpoint(made) => {
-            format!("entry {} of the audit log's chain {} was signed", made.number, made.chain)
-        }
-        AdminRecord::AuditExpired { chain, before } => {
-            format!("entries of the audit log's chain {chain} before {before} are past their retention")
-        }
+        AdminRecord::Audit(change) => change.to_string(),
         AdminRecord::ConsentRefused { id } => format!("the upgrade of installation {id} was refused"),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::alarm::{AlarmRecord, EpisodePlace};
-use super::audit::{self, CheckpointRecord};
+use super::audit::{self, AuditChange};
 use super::catalog::CatalogRecord;
 use super::connector::ConnectorRecord;
 use super::consent::ConsentRecord;
@@ -15,7 +15,7 @@ use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::intent::Asked;
 use crate::records::lane::{Episodes, LaneMeta};
 use crate::records::owner::AppOwner;
-use ironloom_trust::audit::{Chain, Entry};
+use ironloom_trust::audit::Entry;
 use ironloom_trust::key::PublicKey;
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
@@ -133,12 +133,8 @@ pub(crate) enum AdminRecord {
     ConsentAsked(Box<ConsentRecord>),
     /// Somebody refused it.
     ConsentRefused { id: InstallationId },
-    /// Nothing but an entry of the audit log: of a deed that isn't a change in the log, or that was refused.
-    Audited,
-    /// The host has signed a checkpoint of a chain of the audit log.
-    AuditCheckpoint(Box<CheckpointRecord>),
-    /// Entries of a chain before this number are past their retention and go, with the checkpoints among them.
-    AuditExpired { chain: Chain, before: u64 },
+    /// A change of the audit log itself.
+    Audit(AuditChange),
 }
 
 /// Unit and description of a point, from a person.

@@ -1,6 +1,6 @@
 //! Entries of the audit log, in the records of the deeds that they tell of and in the store.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,31 @@ pub(crate) struct KeptEntry {
     pub entry: Entry,
     /// As it was when the entry was written: an entry that was changed since has another one.
     pub hash: Digest,
+}
+
+/// A change of the audit log itself. New variants go to the end: their order is the format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum AuditChange {
+    /// Nothing but the entry that the record has: of a deed that isn't a change in the log, or that was refused.
+    Entry,
+    /// The host has signed a checkpoint.
+    Signed(Box<CheckpointRecord>),
+    /// Entries of a chain before this number are past their retention and go, with the checkpoints among them.
+    Expired { chain: Chain, before: u64 },
+}
+
+impl fmt::Display for AuditChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entry => f.write_str("an entry of the audit log was written"),
+            Self::Signed(made) => {
+                write!(f, "entry {} of the audit log's chain {} was signed", made.number, made.chain)
+            }
+            Self::Expired { chain, before } => {
+                write!(f, "entries of the audit log's chain {chain} before {before} are past their retention")
+            }
+        }
+    }
 }
 
 /// A signed checkpoint of a chain, as records and the store have it.

@@ -25,7 +25,6 @@ use super::readings::{Idempotency, ReadingsHead, ReadingsRecord, Receipt};
 use super::token::{TokenChange, TokenRecord};
 use super::{NumberedPoint, admin, commit, readings};
 use crate::access::{Role, TokenHash, TokenName};
-use crate::records::audit::CheckpointRecord;
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::intent::{Asked, IntentPlace};
 use crate::records::lane::{Episodes, LaneMeta, Published, Quarantine, Reached, Skipped, Trouble};
@@ -36,13 +35,11 @@ use ironloom_apps::manifest::{OutputKind, Severity, ValueType};
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::quantity::Span;
 use ironloom_apps::unit::Conversion;
-use ironloom_trust::audit::Chain;
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{Intent, OneShot};
 use ironloom_types::ids::{
     self, AppId, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
-    TenantId,
 };
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Columns, NewPoint, Progress, Quality, Value, ValueRef};
@@ -496,17 +493,6 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         (AdminRecord::Token(TokenChange::Removed(TokenName::new("anna").unwrap())), TOKEN_REMOVED),
         (consent_asked(package), CONSENT_ASKED),
         (AdminRecord::ConsentRefused { id: pigs() }, CONSENT_REFUSED),
-        (AdminRecord::Audited, AUDITED),
-        (
-            AdminRecord::AuditCheckpoint(Box::new(CheckpointRecord {
-                chain: Chain::Platform,
-                number: 300,
-                time: Timestamp(7),
-                envelope: "{}".into(),
-            })),
-            AUDIT_CHECKPOINT,
-        ),
-        (AdminRecord::AuditExpired { chain: Chain::Tenant(TenantId(1)), before: 300 }, AUDIT_EXPIRED),
         (
             AdminRecord::StateChanged(Box::new(StateChanged {
                 id: pigs(),

@@ -1,3 +1,5 @@
+//! Chains against their description, and against those who alter them.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -211,7 +213,7 @@ fn long_texts_are_cut_where_a_letter_ends_and_have_room_in_a_record() {
 }
 
 proptest! {
-    /// Whatever one change of a chain is, it is found where a checkpoint vouches for the end.
+    /// Any one change of a chain is found where a checkpoint vouches for the end.
     #[test]
     fn any_change_of_a_signed_chain_is_found(
         count in 2..20u64,

@@ -120,7 +120,7 @@ async fn a_token_is_taken_from_one_header_alone() {
     assert_eq!(status(in_url.body(Body::empty()).unwrap()).await, 401);
 }
 
-/// Whatever an operation of the table comes to, its deed is told once; what only reads isn't told.
+/// A deed is told once, whatever comes of it, and reading isn't told.
 #[tokio::test]
 async fn each_request_that_would_change_something_leaves_one_entry_and_no_other_does() {
     let (fake, site, tokens) = node();

@@ -43,9 +43,7 @@ pub(super) fn replay(
             let through = chunk.last_sequence();
             requests.insert(*key, Remembered { request: *request, time, accepted, through });
         }
-        if let Some(entry) = entry {
-            applier.note_entry(*entry);
-        }
+        applier.note_entry(entry);
         applier.apply(Some(record.at), time, sealed);
         replayed.records += 1;
     }

@@ -122,9 +122,7 @@ impl Numberer {
             | AdminRecord::CatalogSet(_)
             | AdminRecord::CatalogRemoved { .. }
             | AdminRecord::Token(_)
-            | AdminRecord::Audited
-            | AdminRecord::AuditCheckpoint(_)
-            | AdminRecord::AuditExpired { .. }
+            | AdminRecord::Audit(_)
             | AdminRecord::ConsentAsked(_)
             | AdminRecord::ConsentRefused { .. }
             | AdminRecord::Dropped { .. } => {}

@@ -1,9 +1,12 @@
 //! The audit log of random histories: every record of an admin has an entry, and every start finds the same chain.
 
+use tokio::sync::oneshot;
+
 use super::world::World;
 use crate::fold::Shared;
-use crate::fold::submission::Refusal;
+use crate::fold::submission::{AdminSubmission, Refusal, Submission};
 use crate::records::admin::AdminRecord;
+use crate::records::audit::AuditChange;
 use ironloom_storage::store::EngineKind;
 use ironloom_trust::audit::{Chain, Head, Outcome, Said, Verified, Verifier};
 use ironloom_types::clock::Timestamp;
@@ -50,7 +53,7 @@ impl Audited {
             return None;
         }
         self.gone = self.actions.len() - STAY;
-        Some(AdminRecord::AuditExpired { chain: CHAIN, before: self.gone as u64 + 1 })
+        Some(AdminRecord::Audit(AuditChange::Expired { chain: CHAIN, before: self.gone as u64 + 1 }))
     }
 
     pub(super) fn check(&self, shared: &Shared) {
@@ -70,6 +73,22 @@ impl Audited {
     }
 }
 
+impl World {
+    /// Writes a record with an entry of its own, and now and then one that ends the retention of some.
+    pub(super) fn write_with_entry(&mut self, record: AdminRecord, answer: Result<(), Refusal>) {
+        let said = self.model.audit.say();
+        if answer.is_ok() {
+            self.model.audit.hear(&said);
+        }
+        let expired = self.model.audit.expire().map(|record| (record, None, Ok(())));
+        for (record, said, answer) in [(record, Some(said), answer)].into_iter().chain(expired) {
+            let (reply, durable) = oneshot::channel();
+            self.submit(Submission::Admin(Box::new(AdminSubmission { record, said, reply })));
+            self.expect(durable, answer);
+        }
+    }
+}
+
 fn refused() -> (AdminRecord, Result<(), Refusal>) {
     let id = InstallationId::new("nobody").unwrap();
     let gone = AdminRecord::Missed {
@@ -85,7 +104,7 @@ fn refused() -> (AdminRecord, Result<(), Refusal>) {
 fn a_chain_goes_on_over_restarts_and_checkpoints_and_has_nothing_of_what_was_refused() {
     let mut world = World::new(EngineKind::Redb);
     for round in 0..40 {
-        world.admin(AdminRecord::Audited, Ok(()));
+        world.admin(AdminRecord::Audit(AuditChange::Entry), Ok(()));
         if round % 5 == 2 {
             let (record, answer) = refused();
             world.admin(record, answer);
@@ -104,7 +123,7 @@ fn a_chain_goes_on_over_restarts_and_checkpoints_and_has_nothing_of_what_was_ref
 fn entries_are_found_by_time_and_in_either_order() {
     let mut world = World::new(EngineKind::Redb);
     for _ in 0..7 {
-        world.admin(AdminRecord::Audited, Ok(()));
+        world.admin(AdminRecord::Audit(AuditChange::Entry), Ok(()));
     }
     world.check();
     let shared = world.shared();

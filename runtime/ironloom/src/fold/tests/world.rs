@@ -27,7 +27,7 @@ use crate::fold::points::LatestValue;
 use crate::fold::run::{OF_GENERATIONS, purge_step};
 use crate::fold::sealer::{Numberer, Stamped, ToFold};
 use crate::fold::stretches::{Extent, Frozen};
-use crate::fold::submission::{Accepted, AdminSubmission, Refusal, Submission};
+use crate::fold::submission::{Accepted, Refusal, Submission};
 use crate::lanes::Lane;
 use crate::lanes::app_log::{AppLogs, InstallationLog};
 use crate::lanes::context::{LaneContext, scan_state};
@@ -211,20 +211,11 @@ impl World {
     }
 
     pub(super) fn admin(&mut self, record: AdminRecord, answer: Result<(), Refusal>) {
-        let (reply, durable) = oneshot::channel();
-        let said = self.model.audit.say();
         if answer.is_ok() {
             self.model.hear_of_owners(&record);
             self.model.hear_of_consents(&record);
-            self.model.audit.hear(&said);
         }
-        self.submit(Submission::Admin(Box::new(AdminSubmission { record, said: Some(said), reply })));
-        self.expect(durable, answer);
-        if let Some(record) = self.model.audit.expire() {
-            let (reply, durable) = oneshot::channel();
-            self.submit(Submission::Admin(Box::new(AdminSubmission { record, said: None, reply })));
-            self.expect(durable, Ok(()));
-        }
+        self.write_with_entry(record, answer);
         self.model.time_of_record = self.model.time;
     }
 
@@ -462,9 +453,7 @@ impl Node {
             if let Some(at) = record {
                 self.last = at.position;
             }
-            if let Some(entry) = entry {
-                self.applier.note_entry(*entry);
-            }
+            self.applier.note_entry(entry);
             self.applier.apply(record, time, sealed);
         }
     }

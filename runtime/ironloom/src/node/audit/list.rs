@@ -130,7 +130,7 @@ impl Merged<'_> {
         }))
     }
 
-    /// Where the next page goes on.
+    /// The place where the next page goes on.
     fn places(&self) -> String {
         let places = self.chains.iter().filter_map(|ahead| Some((ahead.chain, ahead.place?)));
         let places: Vec<_> = places.map(|(chain, number)| format!("{chain}:{number}")).collect();

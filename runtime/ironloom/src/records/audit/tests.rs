@@ -1,3 +1,5 @@
+//! Entries in records, and in words.
+
 use super::*;
 use crate::records::admin::{self, AdminRecord};
 use crate::records::intent::{Driven, Ended, Outcome as End};
@@ -60,13 +62,34 @@ fn an_entry_comes_back_with_its_record_and_has_room_in_it() {
     };
     let entry = heads.append(said, Timestamp(u64::MAX));
     let mut body = Vec::new();
-    admin::encode(&AdminRecord::Audited, &mut body);
+    admin::encode(&AdminRecord::Audit(AuditChange::Entry), &mut body);
     let alone = body.len();
     put_entry(Some(&entry), &mut body);
     assert!(body.len() - alone <= Entry::MAX_LEN, "{}", body.len() - alone);
     let read = admin::decode(admin::VERSION, &body).unwrap();
-    assert_eq!(read, (AdminRecord::Audited, Some(Box::new(entry))));
+    assert_eq!(read, (AdminRecord::Audit(AuditChange::Entry), Some(Box::new(entry))));
     let read = admin::decode(admin::VERSION, &body[..alone]).unwrap();
-    assert_eq!(read, (AdminRecord::Audited, None));
+    assert_eq!(read, (AdminRecord::Audit(AuditChange::Entry), None));
     assert!((alone + 1..body.len()).all(|end| admin::decode(admin::VERSION, &body[..end]).is_err()));
+}
+
+/// Derived by hand: the length of the head, the number of the kind of change and that of the change of the audit log, and
+/// what it has.
+#[test]
+fn the_bytes_of_a_change_of_the_audit_log_never_change() {
+    let signed =
+        CheckpointRecord { chain: Chain::Platform, number: 300, time: Timestamp(7), envelope: "{}".into() };
+    for (change, golden) in [
+        (AuditChange::Entry, &[2, 0, 0, 0, 28, 0][..]),
+        (AuditChange::Signed(Box::new(signed)), &[9, 0, 0, 0, 28, 1, 0, 0xac, 2, 7, 2, b'{', b'}']),
+        (
+            AuditChange::Expired { chain: Chain::Tenant(TenantId(1)), before: 300 },
+            &[6, 0, 0, 0, 28, 2, 1, 1, 0xac, 2],
+        ),
+    ] {
+        let (record, mut body) = (AdminRecord::Audit(change), Vec::new());
+        admin::encode(&record, &mut body);
+        assert_eq!(body, golden, "{record:?}");
+        assert_eq!(admin::decode(admin::VERSION, golden), Ok((record, None)));
+    }
 }
