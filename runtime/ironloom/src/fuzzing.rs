@@ -19,7 +19,7 @@ pub fn record(bytes: &[u8]) {
     if let Ok(record) = commit::decode(*version, rest) {
         assert!(record.derived.is_sound(), "columns that differ in length");
     }
-    if let Ok(record) = admin::decode(*version, rest) {
+    if let Ok((record, _)) = admin::decode(*version, rest) {
         let mut written = Vec::new();
         admin::encode(&record, &mut written);
         assert!(admin::decode(*version, &written).is_ok(), "a record that can't be written again");

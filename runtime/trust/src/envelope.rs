@@ -29,6 +29,8 @@ pub enum Kind {
     Index,
     /// The word of a key that another one takes its place.
     Rotation,
+    /// The word of a server's key of the end of a chain of its audit log.
+    AuditCheckpoint,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Self::Root => "application/vnd.ironloom.catalog-root.v1+json",
             Self::Index => "application/vnd.ironloom.catalog-index.v1+json",
             Self::Rotation => "application/vnd.ironloom.key-rotation.v1+json",
+            Self::AuditCheckpoint => "application/vnd.ironloom.audit-checkpoint.v1+json",
         }
     }
 
@@ -49,6 +52,7 @@ impl Kind {
             Self::Root => 256 << 10,
             Self::Index => 32 << 20,
             Self::Rotation => 16 << 10,
+            Self::AuditCheckpoint => 1 << 10,
         }
     }
 
@@ -65,6 +69,7 @@ impl std::fmt::Display for Kind {
             Self::Root => "root of a catalog",
             Self::Index => "index of a catalog",
             Self::Rotation => "statement of a key",
+            Self::AuditCheckpoint => "checkpoint of an audit log",
         })
     }
 }

@@ -172,6 +172,16 @@ impl SecretKey {
         Ok(Self(SigningKey::from_bytes(&seed)))
     }
 
+    /// The key of a seed: the private key of RFC 8032.
+    pub fn of_seed(seed: &[u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(seed))
+    }
+
+    /// The seed, for a file that its owner alone can read.
+    pub fn seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+
     /// The key that checks what this one signs.
     pub fn public(&self) -> PublicKey {
         PublicKey { algorithm: Algorithm::Ed25519, bytes: self.0.verifying_key().to_bytes() }

@@ -29,11 +29,14 @@ pub(crate) enum Role {
     /// Pushes readings and does nothing else: for machines.
     #[serde(rename = "source")]
     Source,
+    /// Reads the audit log besides what a viewer reads, and changes nothing.
+    #[serde(rename = "auditor")]
+    Auditor,
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Viewer, Self::Operator, Self::AppAdmin, Self::PlatformAdmin, Self::Source];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Viewer, Self::Operator, Self::AppAdmin, Self::PlatformAdmin, Self::Source, Self::Auditor];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -42,6 +45,7 @@ impl Role {
             Self::AppAdmin => "app-admin",
             Self::PlatformAdmin => "platform-admin",
             Self::Source => "source",
+            Self::Auditor => "auditor",
         }
     }
 
@@ -49,7 +53,8 @@ impl Role {
         match action {
             Action::Probe | Action::Identify => true,
             Action::Read => self != Self::Source,
-            Action::Push => self != Self::Viewer,
+            Action::Audit => matches!(self, Self::Auditor | Self::PlatformAdmin),
+            Action::Push => !matches!(self, Self::Viewer | Self::Auditor),
             Action::Operate => matches!(self, Self::Operator | Self::AppAdmin | Self::PlatformAdmin),
             Action::ManageApps => matches!(self, Self::AppAdmin | Self::PlatformAdmin),
             Action::Administer => self == Self::PlatformAdmin,
@@ -82,6 +87,8 @@ pub(crate) enum Action {
     /// Asks who it is itself.
     Identify,
     Read,
+    /// Reads the audit log.
+    Audit,
     Push,
     Operate,
     ManageApps,
@@ -90,10 +97,11 @@ pub(crate) enum Action {
 
 impl Action {
     #[cfg(test)]
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Probe,
         Self::Identify,
         Self::Read,
+        Self::Audit,
         Self::Push,
         Self::Operate,
         Self::ManageApps,
@@ -111,6 +119,7 @@ impl Action {
             Self::Probe => "ask whether the server is there",
             Self::Identify => "ask who it is",
             Self::Read => "read anything",
+            Self::Audit => "read the audit log",
             Self::Push => "push readings",
             Self::Operate => "operate the plant",
             Self::ManageApps => "manage apps",
@@ -124,6 +133,7 @@ impl Action {
             Self::Probe => "probe",
             Self::Identify => "identify",
             Self::Read => "read",
+            Self::Audit => "audit",
             Self::Push => "push",
             Self::Operate => "operate",
             Self::ManageApps => "manage-apps",
@@ -162,6 +172,14 @@ pub(crate) enum Principal {
 }
 
 impl Principal {
+    /// Its role, where it has one.
+    pub(crate) fn role(&self) -> Option<Role> {
+        match self {
+            Self::Holder(holder) => Some(holder.role),
+            _ => None,
+        }
+    }
+
     /// Its name for people and the audit log. A token can have neither of the two names without a dash.
     pub(crate) fn name(&self) -> &str {
         match self {

@@ -30,11 +30,12 @@ pub(super) fn admit(api: &Api, operation: &Operation, request: &mut Request) -> 
         Action::Administer | Action::Probe | Action::Identify => Resource::Platform,
         _ => Resource::Tenant(TenantId::MAIN),
     };
+    // Before it is refused: the audit log tells whom.
+    request.extensions_mut().insert(principal.clone());
     authorize(&principal, operation.needs, resource).map_err(|denied| problem(&principal, denied))?;
     if let (Some(hash), Some(held)) = (hash, request.extensions_mut().get_mut::<Held>()) {
         held.depend_on(Authority { api: api.clone(), hash });
     }
-    request.extensions_mut().insert(principal);
     Ok(())
 }
 

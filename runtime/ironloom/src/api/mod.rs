@@ -8,6 +8,8 @@ mod alarms;
 mod answers;
 mod applied;
 pub(crate) mod arrow;
+mod audit;
+mod audited;
 mod backup;
 mod body;
 pub(crate) mod capsule;

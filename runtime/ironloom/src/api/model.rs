@@ -1,6 +1,7 @@
 //! The API's requests and answers, as plain types that serialize to its JSON.
 
 mod alarms;
+mod audit;
 mod catalogs;
 mod connectors;
 mod consent;
@@ -22,6 +23,7 @@ use utoipa::ToSchema;
 use serde_with::rust::maps_duplicate_key_is_error as once;
 
 pub(crate) use self::alarms::*;
+pub(crate) use self::audit::*;
 pub(crate) use self::catalogs::{
     CatalogIndex, CatalogInfo, CatalogRequest, CatalogSeen, CatalogTrust, FetchRequest, Offer,
     OfferedVersion, RefreshRequest,

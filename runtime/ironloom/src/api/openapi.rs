@@ -11,6 +11,7 @@ use super::{CSV_TYPE, EVENTS_TYPE, JSON_TYPE, MAX_KEY, NDJSON_TYPE, examples};
 use crate::access::{Action, Role};
 use crate::telemetry::METRICS_TYPE;
 use ironloom_apps::manifest::Severity;
+use ironloom_trust::audit::Outcome;
 use ironloom_types::text::listed;
 
 /// The name of the way in which callers say who they are.
@@ -134,6 +135,16 @@ pub(super) fn start() -> Value {
 /// The order of a list that begins with the newest.
 pub(super) fn newest_first() -> Value {
     json!({"type": "string", "enum": ["oldest", "newest"], "default": "newest"})
+}
+
+/// A chain of the audit log.
+pub(super) fn chain() -> Value {
+    json!({"type": "string", "description": "platform, tenant-N or set-points-N", "examples": ["tenant-1"]})
+}
+
+/// The result of a deed in the audit log.
+pub(super) fn result() -> Value {
+    json!({"type": "string", "enum": Outcome::ALL.map(Outcome::name)})
 }
 
 /// The last event that a listener has seen.

@@ -19,6 +19,8 @@ pub(super) struct Operation {
     pub summary: &'static str,
     /// The kind of deed that somebody must be allowed to.
     pub needs: Action,
+    /// It does something that the audit log tells of.
+    pub deed: bool,
     /// The query's parameters. Others are refused.
     pub query: &'static [&'static str],
     /// Those of them that aren't what their names mean in other operations.
@@ -68,6 +70,7 @@ pub(super) const PLAIN: Operation = Operation {
     id: "",
     summary: "",
     needs: Action::Read,
+    deed: false,
     query: &[],
     own: &[],
     headers: &[],
@@ -82,7 +85,7 @@ pub(super) const PLAIN: Operation = Operation {
 };
 /// As most of those that change something. Who may is to be said by each; else it is an admin of the platform.
 pub(super) const POST: Operation =
-    Operation { method: "post", body: &[JSON_TYPE], needs: Action::Administer, ..PLAIN };
+    Operation { method: "post", body: &[JSON_TYPE], needs: Action::Administer, deed: true, ..PLAIN };
 /// As those that take something away.
 pub(super) const DELETE: Operation =
-    Operation { method: "delete", answers: EMPTY, needs: Action::Administer, ..PLAIN };
+    Operation { method: "delete", answers: EMPTY, needs: Action::Administer, deed: true, ..PLAIN };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::facade::*;
 use crate::access::{Holder, TokenHash, TokenName};
+use ironloom_trust::audit::Said;
 use ironloom_types::ids::AppId;
 
 /// The server, as the API sees it. Methods that return `Answer` answer from memory without waiting.
@@ -29,6 +30,17 @@ pub(crate) trait Platform: Send + Sync + 'static {
     /// The tokens, in the order of their names.
     fn tokens(&self, page: &PageQuery) -> Page<TokenInfo>;
     fn token(&self, name: &TokenName) -> Answer<TokenInfo>;
+    /// Writes an entry of the audit log, and is ready once it is durable. It is handed over at once.
+    fn audit(&self, said: Said) -> Later<'static, ()>;
+    /// Writes an entry of something that came to nothing, without waiting. Of many, only some are written one by one, and the
+    /// others are counted.
+    fn audit_refused(&self, said: Said);
+    /// The entries of the audit log, in the order of their times as far as chains go together.
+    fn audit_entries(&self, query: AuditQuery) -> Later<'_, Page<AuditEntry>>;
+    /// The checkpoints of the audit log, each chain's in its order.
+    fn audit_checkpoints(&self, page: PageQuery) -> Later<'_, Page<AuditCheckpoint>>;
+    /// Signs the chains of the audit log as they are now, and gives the last checkpoint of each.
+    fn sign_audit(&self) -> Later<'_, Page<AuditCheckpoint>>;
     /// Makes a token, by whom this names; 409 where there is one of its name.
     fn add_token(&self, request: TokenRequest, by: Box<str>) -> Later<'_, NewToken>;
     /// Takes a token back; 409 for the last one of a platform-admin.

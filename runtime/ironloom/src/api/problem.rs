@@ -369,6 +369,13 @@ impl std::fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+/// The kind and the words of a problem, beside the answer that it became: for the audit log.
+#[derive(Clone)]
+pub(super) struct Kind {
+    pub kind: String,
+    pub detail: String,
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -382,6 +389,8 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        let Body { kind, detail, .. } = *self.0;
+        response.extensions_mut().insert(Kind { kind, detail });
         response
     }
 }

@@ -1,6 +1,7 @@
 //! The router of all operations: each request is admitted by what the table says of its operation.
 
-use std::future::{Ready, ready};
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
@@ -10,6 +11,7 @@ use futures_util::future::Either;
 use tower::Service;
 use tower::layer::layer_fn;
 
+use super::audited::{self, Audited};
 use super::connections::InReserve;
 use super::facade::RETRY_SOON;
 use super::operation::Operation;
@@ -35,30 +37,40 @@ struct Admitted<S> {
     api: Api,
 }
 
-impl<S: Service<Request, Response = Response>> Service<Request> for Admitted<S> {
+type Answer<E> = Pin<Box<dyn Future<Output = Result<Response, E>> + Send>>;
+
+impl<S> Service<Request> for Admitted<S>
+where
+    S: Service<Request, Response = Response, Future: Send + 'static, Error: Send + 'static>,
+{
     type Response = Response;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<Response, S::Error>>>;
+    type Future = Either<S::Future, Either<Answer<S::Error>, Ready<Result<Response, S::Error>>>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.handler.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
-        match admit(&self.api, self.operation, request) {
-            Ok(request) => Either::Left(self.handler.call(request)),
-            Err(problem) => Either::Right(ready(Ok(problem.into_response()))),
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        if let Err(problem) = admit(&self.api, self.operation, &mut request) {
+            audited::refuse(&self.api, self.operation, &request, &problem);
+            return Either::Right(Either::Right(ready(Ok(problem.into_response()))));
         }
+        if !self.operation.deed {
+            return Either::Left(self.handler.call(request));
+        }
+        let (audited, request) = Audited::new(&self.api, self.operation, request);
+        Either::Right(Either::Left(Box::pin(audited.answer(self.handler.call(request)))))
     }
 }
 
-fn admit(api: &Api, operation: &Operation, mut request: Request) -> Result<Request, Problem> {
-    access::admit(api, operation, &mut request)?;
+fn admit(api: &Api, operation: &Operation, request: &mut Request) -> Result<(), Problem> {
+    access::admit(api, operation, request)?;
     if operation.bulk && request.extensions().get::<InReserve>().is_some() {
         let detail = "all connections for large requests are taken";
         return Err(Problem::unavailable("busy", detail, RETRY_SOON));
     }
     let params = Params::of(request.uri(), operation.query)?;
     request.extensions_mut().insert(params);
-    Ok(request)
+    Ok(())
 }

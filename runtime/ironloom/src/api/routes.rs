@@ -6,14 +6,14 @@ use axum::routing::{delete, get, patch, post, put};
 
 use super::capsule::Capsule;
 use super::facade::{
-    Alarm, AllInstalled, CatalogInfo, CatalogRequest, CatalogSeen, CatalogTrust, ClockStatus,
-    ConnectorDeadLetter, ConnectorStatus, ConnectorTable, ConsentGiven, Copies, DeadLetter, DrivenPoint,
-    FetchRequest, Halt, HaltRequest, Health, Identity, InstallRequest, Installation, Installed, Invocation,
-    KeptState, LogLevel, NeverUsed, NewToken, NoteRequest, Offer, PackageInfo, PendingConsent, PointDetail,
-    PointItem, PointRequest, Readiness, ReadingItem, RefreshRequest, Rehearsal, RehearsalRequest, Reloaded,
-    RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset, Resumed, RetiredPoints, Revised,
-    RevisionRequest, RolledBack, SetLogLevel, SetTime, ShelveRequest, Status, TimeSet, Timer, TokenInfo,
-    TokenRequest, Usage,
+    Alarm, AllInstalled, AuditCheckpoint, AuditEntry, CatalogInfo, CatalogRequest, CatalogSeen, CatalogTrust,
+    ClockStatus, ConnectorDeadLetter, ConnectorStatus, ConnectorTable, ConsentGiven, Copies, DeadLetter,
+    DrivenPoint, FetchRequest, Halt, HaltRequest, Health, Identity, InstallRequest, Installation, Installed,
+    Invocation, KeptState, LogLevel, NeverUsed, NewToken, NoteRequest, Offer, PackageInfo, PendingConsent,
+    PointDetail, PointItem, PointRequest, Readiness, ReadingItem, RefreshRequest, Rehearsal,
+    RehearsalRequest, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset, Resumed,
+    RetiredPoints, Revised, RevisionRequest, RolledBack, SetLogLevel, SetTime, ShelveRequest, Status,
+    TimeSet, Timer, TokenInfo, TokenRequest, Usage,
 };
 use super::installations::Resume;
 use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Parameter, Success};
@@ -22,8 +22,8 @@ use super::push::Accepted;
 use super::state::{StateEntry, StateValue};
 use super::{
     ARROW_TYPE, Api, CSV_TYPE, EVENTS_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, access, alarms, answers,
-    backup, catalogs, connectors, consents, events, installations, intents, journal, openapi, packages, push,
-    rehearsals, shapes, state, stream, system,
+    audit, backup, catalogs, connectors, consents, events, installations, intents, journal, openapi,
+    packages, push, rehearsals, shapes, state, stream, system,
 };
 use crate::access::Action;
 use crate::backup::BACKUP_TYPE;
@@ -46,6 +46,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/readings",
         id: "pushReadings",
         needs: Action::Push,
+        deed: false,
         summary: "Accepts readings and answers once they are durable: one JSON object on each line, a JSON object or \
                   array, or an Arrow IPC stream with the columns `point`, `value`, and `at` and `quality` as needed",
         query: &["partial", "wait", "timeout"],
@@ -919,6 +920,44 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..DELETE
     },
     Operation {
+        path: "/v1/audit",
+        id: "listAuditEntries",
+        summary: "The audit log, oldest first or with order=newest: who did what to which resource with which result; by `chain`, `who`, \
+                  `action`, the beginning of a `resource`, `result` and time",
+        needs: Action::Audit,
+        query: &["chain", "who", "action", "resource", "result", "from", "to", "order", "after", "limit"],
+        own: &[
+            Parameter { name: "chain", is_required: false, schema: openapi::chain },
+            Parameter { name: "result", is_required: false, schema: openapi::result },
+        ],
+        bulk: true,
+        gives: Some(shapes::page::<AuditEntry>),
+        handler: || get(audit::list),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/audit/checkpoints",
+        id: "listAuditCheckpoints",
+        summary: "The signed checkpoints of the audit log that are kept, each chain's in its order",
+        needs: Action::Audit,
+        query: &["after", "limit"],
+        gives: Some(shapes::page::<AuditCheckpoint>),
+        handler: || get(audit::checkpoints),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/audit/checkpoints",
+        id: "signAuditCheckpoints",
+        summary: "Signs the ends of the audit log's chains as they are now, as the server does each hour and each 1,000 entries, and answers \
+                  with the last checkpoint of each chain",
+        needs: Action::Audit,
+        deed: false,
+        body: &[],
+        gives: Some(shapes::page::<AuditCheckpoint>),
+        handler: || post(audit::sign),
+        ..POST
+    },
+    Operation {
         path: "/v1/reload",
         id: "reload",
         summary: "Reads the configuration again and takes what has changed, all of it or nothing",
@@ -931,6 +970,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/backup",
         id: "backUp",
         needs: Action::Administer,
+        deed: true,
         summary: "A backup as of now, as it is written; its last part says that it is whole. `pace`: bytes a second at most",
         query: &["pace"],
         answers: &[Success { status: 200, when: "It is on its way", types: &[BACKUP_TYPE] }],

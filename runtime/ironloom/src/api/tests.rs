@@ -25,6 +25,7 @@ use super::routes::OPERATIONS;
 use super::{ARROW_TYPE, Api, JSON_TYPE, Shares, Site, answers};
 use crate::access::{Holder, TokenHash, TokenName};
 use crate::telemetry::Metrics;
+use ironloom_trust::audit::Said;
 use ironloom_trust::catalog::trust_file::TrustFile;
 use ironloom_types::clock::{Source, Timestamp};
 use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, PointNumber, PointPath, Sequence};
@@ -41,6 +42,8 @@ pub(super) struct Fake {
     pub(super) looked: Arc<Mutex<Vec<ThreadId>>>,
     /// Whoever has a token.
     pub(super) holders: Mutex<Vec<(TokenHash, Arc<Holder>)>>,
+    /// Entries of the audit log.
+    pub(super) audited: Mutex<Vec<Said>>,
 }
 
 fn later<'a, T: Send + 'a>(answer: Answer<T>) -> Later<'a, T> {
@@ -363,6 +366,22 @@ impl Platform for Fake {
     }
     fn token(&self, name: &TokenName) -> Answer<TokenInfo> {
         Err(Problem::not_found(name.to_string()))
+    }
+    fn audit(&self, said: Said) -> Later<'static, ()> {
+        self.audited.lock().push(said);
+        later(Ok(()))
+    }
+    fn audit_refused(&self, said: Said) {
+        self.audited.lock().push(said);
+    }
+    fn audit_entries(&self, _: AuditQuery) -> Later<'_, Page<AuditEntry>> {
+        later(Ok(none()))
+    }
+    fn audit_checkpoints(&self, _: PageQuery) -> Later<'_, Page<AuditCheckpoint>> {
+        later(Ok(none()))
+    }
+    fn sign_audit(&self) -> Later<'_, Page<AuditCheckpoint>> {
+        later(Ok(none()))
     }
     fn add_token(&self, request: TokenRequest, by: Box<str>) -> Later<'_, NewToken> {
         later(Err(Problem::refused("token", format!("{} by {by}", request.name))))

@@ -2,6 +2,7 @@
 //! `pack`, `new`, `dev`, `inspect`, `key`, `sign`, `verify`, `try`, `test`, `completions` and the hidden `compile-worker`.
 
 mod alarms;
+mod audit;
 mod backup;
 pub(crate) mod build;
 mod bundle;
@@ -244,6 +245,8 @@ enum Command {
     Connectors(connectors::Connectors),
     /// Make tokens for people and machines, list them, take some back, or show whose the present one is
     Token(token::Tokens),
+    /// List the audit log, check it, or export it
+    Audit(audit::Audit),
     /// List upgrades that wait for consent, show, accept or refuse one
     Consents(consents::Consents),
     /// Take rights away that an app has never used
@@ -335,6 +338,7 @@ impl Command {
             Self::Packages(command) => command.run(global),
             Self::Events(command) => command.run(global),
             Self::Connectors(command) => command.run(global),
+            Self::Audit(command) => command.run(global),
             Self::Consents(command) => command.run(global),
             Self::Grants(command) => command.run(global),
             Self::Usage(command) => command.run(global),

@@ -140,10 +140,11 @@ fn of_journal(found: &mut Compared, [from, to]: [&Journal; 2]) {
 }
 
 fn of_history(found: &mut Compared, [from, to]: [&History; 2]) {
-    let History { invocations, alarms, dead_letters } = from;
+    let History { invocations, alarms, dead_letters, audit } = from;
     found.key("invocations.max_age", [invocations, &to.invocations], Live::Yes, text);
     found.key("alarms.max_age", [alarms, &to.alarms], Live::Yes, text);
     found.key("dead_letters.max_age", [dead_letters, &to.dead_letters], Live::Yes, text);
+    found.key("audit.max_age", [audit, &to.audit], Live::Yes, text);
 }
 
 fn of_copies(found: &mut Compared, [from, to]: [&Copies; 2]) {
@@ -260,7 +261,7 @@ mod tests {
         let others = "[server]\nlisten = \"127.0.0.1:1\"\nhosts = [\"a\"]\ntokens = \"required\"\nlog = \"debug\"\n[store]\nengine = \"sled\"\n\
             reserve = \"1 GiB\"\ncache = \"1 GiB\"\ndirty = \"1 GiB\"\n[log]\ncheckpoint = \"128 MiB\"\nmax = \"2 GiB\"\n\
             segment = \"128 MiB\"\nfold_at_stop = \"1 min\"\n[journal]\nmax_age = \"90 d\"\nmax_bytes = \"1 GiB\"\n[invocations]\nmax_age = \"30 d\"\n\
-            [alarms]\nmax_age = \"400 d\"\n[dead_letters]\nmax_age = \"off\"\n\
+            [alarms]\nmax_age = \"400 d\"\n[dead_letters]\nmax_age = \"off\"\n[audit]\nmax_age = \"400 d\"\n\
             [copies]\nevery = \"off\"\nnumber = 5\nbytes = \"1 GiB\"\ncommit_after = \"1 h\"\n[ingest]\nmax_future = \"1 h\"\nmax_lag = \"1 s\"\n[batch]\nmax_readings = 1\n\
             max_bytes = \"1 MiB\"\n[sandbox]\ncode = \"1 GiB\"\nallocator = \"on-demand\"\n[limits]\nmemory = \"1 MiB\"\ncpu = \"1 ms\"\n\
             state = \"1 MiB\"\nshare = \"1 ms\"\npoints = 1\n[site]\ntimezone = \"Europe/Berlin\"\nclock = \"feed\"\n[policy]\nunsigned = true\n\

@@ -15,6 +15,8 @@ pub(crate) struct History {
     pub alarms: MaxAge,
     /// `[dead_letters] max_age`: of dead letters.
     pub dead_letters: MaxAge,
+    /// `[audit] max_age`: of entries of the audit log.
+    pub audit: MaxAge,
 }
 
 /// The age beyond which a part of a history goes.
@@ -76,6 +78,6 @@ pub(super) fn read(root: &mut Section<'_, '_>) -> Option<History> {
         field?.parsed(str::parse)
     };
     let (invocations, alarms) = (max_age("invocations"), max_age("alarms"));
-    let dead_letters = max_age("dead_letters");
-    Some(History { invocations: invocations?, alarms: alarms?, dead_letters: dead_letters? })
+    let (dead_letters, audit) = (max_age("dead_letters"), max_age("audit"));
+    Some(History { invocations: invocations?, alarms: alarms?, dead_letters: dead_letters?, audit: audit? })
 }

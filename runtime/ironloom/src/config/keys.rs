@@ -125,6 +125,13 @@ const KEYS: &[Key] = &[
         whoever\nrequeues or deletes them.",
     ),
     key(
+        "audit",
+        "max_age",
+        "\"off\"",
+        "Entries older than this are deleted; \"journal\": than `[journal] max_age`. What goes is gone for every check: export it \
+        before.",
+    ),
+    key(
         "copies",
         "every",
         "\"24 h\"",
@@ -299,6 +306,7 @@ const SECTIONS: &[(&str, &str)] = &[
         "dead_letters",
         "Readings that were set aside: the newest 10,000 of each installation, 64 MiB at most, likewise.",
     ),
+    ("audit", "Who did what: the newest 1,000,000 entries of each chain of the audit log."),
     (
         "copies",
         "Copies of installations' state: before another version comes, and now and then. `ironloom rollback` goes back to one.",

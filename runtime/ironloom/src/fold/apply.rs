@@ -1,5 +1,6 @@
 //! Applies one record to the state in memory.
 
+mod audit;
 mod catalogs;
 mod connectors;
 mod consents;
@@ -340,6 +341,7 @@ impl Applier {
             AdminRecord::Copied(_) | AdminRecord::Committed(_) | AdminRecord::RolledBack(_) => {
                 self.copies(record)
             }
+            AdminRecord::Audit(change) => self.change_audit(change),
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod alarm_news;
 pub(crate) mod apply;
+pub(crate) mod audit;
 pub(crate) mod catch_up;
 pub(crate) mod checkpoint;
 pub(crate) mod copies;
@@ -134,6 +135,8 @@ pub(crate) struct Shared {
     pub connectors: RwLock<BTreeMap<Box<str>, ConnectorRecord>>,
     /// The catalogs that people added, by name.
     pub catalogs: RwLock<BTreeMap<Box<str>, CatalogRecord>>,
+    /// The ends of the audit log's chains.
+    pub audit: audit::AuditLog,
     /// The tokens of people and machines.
     pub tokens: RwLock<tokens::Tokens>,
     /// The upgrades that wait for consent, by installation.
@@ -263,6 +266,7 @@ impl Shared {
             receipts: RwLock::default(),
             connectors: RwLock::default(),
             catalogs: RwLock::default(),
+            audit: audit::AuditLog::default(),
             tokens: RwLock::default(),
             consents: RwLock::default(),
             owners: RwLock::default(),

@@ -284,6 +284,7 @@ fn numbers(shared: &Shared, requests: BTreeMap<[u8; 16], Remembered>, most: usiz
         generation: shared.last_generation(),
         live,
         kept,
+        audit: shared.audit.heads(),
     }
 }
 

@@ -23,15 +23,17 @@ use super::points::Points;
 use super::requests::{Recent, Remembered, Seen};
 use super::stretches::{Extent, Frozen};
 use super::submission::{
-    Accepted, CommitSubmission, LookSubmission, ReadingsSubmission, Refusal, Submission, WatchSubmission,
+    Accepted, AdminSubmission, CommitSubmission, LookSubmission, ReadingsSubmission, Refusal, Submission,
+    WatchSubmission,
 };
 use crate::records::admin::{AdminRecord, FROM_HERE};
 use crate::records::commit::{CommitHead, StateChanges};
 use crate::records::readings::{Idempotency, Receipt};
-use crate::records::{NumberedPoint, admin, commit, readings};
+use crate::records::{NumberedPoint, admin, audit, commit, readings};
 use crate::telemetry::Seconds;
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::{Flushed, LogError, RecordKind, Seal, Sealer};
+use ironloom_trust::audit::{Entry, Heads, Said};
 use ironloom_types::clock::{Clock, Timestamp};
 use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, Sequence, StreamId, TenantId};
 use ironloom_types::limits::MAX_POINTS;
@@ -85,6 +87,8 @@ pub(crate) struct Stamped {
     pub time: Timestamp,
     /// What it is.
     pub sealed: Sealed,
+    /// Its entry of the audit log.
+    pub entry: Option<Box<Entry>>,
 }
 
 /// A message to the fold's thread.
@@ -115,6 +119,8 @@ pub(crate) struct Numbers {
     pub live: Living,
     /// Those that are kept of installations that are gone, with the ids that these had: they may be adopted.
     pub kept: BTreeMap<Generation, InstallationId>,
+    /// The ends of the chains of the audit log.
+    pub audit: Heads,
 }
 
 /// The committer's side.
@@ -176,10 +182,18 @@ impl Numberer {
         first_sequence: Sequence,
         journal_time: Timestamp,
         sealed: Sealed,
+        entry: Option<Box<Entry>>,
     ) -> Seal<Stamped> {
         let (tenant, stream) = (TenantId::MAIN, StreamId::MAIN);
-        let sealed = Stamped { time: journal_time, sealed };
+        let sealed = Stamped { time: journal_time, sealed, entry };
         Seal::Record { kind, version, tenant, stream, first_sequence, journal_time, sealed }
+    }
+
+    /// Gives what is said of a record its place in the audit log, and appends it to the record's body.
+    fn entry(&mut self, said: Option<Said>, time: Timestamp, body: &mut Vec<u8>) -> Option<Box<Entry>> {
+        let entry = self.numbers.audit.append(said?, time);
+        audit::put_entry(Some(&entry), body);
+        Some(Box::new(entry))
     }
 
     fn readings(&mut self, item: ReadingsSubmission, body: &mut Vec<u8>) -> Seal<Stamped> {
@@ -208,7 +222,7 @@ impl Numberer {
             match self.numbers.requests.look(request, time, up) {
                 Seen::Before(answer) => {
                     let time = self.clock.now();
-                    return Seal::Barrier(Stamped { time, sealed: Sealed::Answer { reply, answer } });
+                    return Seal::Barrier(barrier(time, Sealed::Answer { reply, answer }));
                 }
                 Seen::OtherRequest => {
                     let _ = reply.send(Err(Refusal::KeyReused));
@@ -235,6 +249,11 @@ impl Numberer {
             forgotten = self.numbers.requests.remember(key, remembered, up);
         }
         readings::encode(&head, &new_points, &columns, body);
+        let said = match &head.receipt {
+            Some(Receipt::Outbox(settled)) => audit::ended(settled),
+            _ => None,
+        };
+        let entry = self.entry(said, time, body);
         let sealed = Sealed::Readings {
             new_points,
             chunk: Arc::new(Chunk::of_record(first, time, 0, Generation(0), columns)),
@@ -244,13 +263,13 @@ impl Numberer {
             place,
             reply: Some(reply),
         };
-        Self::record(RecordKind::Readings, readings::VERSION, first, time, sealed)
+        Self::record(RecordKind::Readings, readings::VERSION, first, time, sealed, entry)
     }
 
     /// Says what became of a request: an answer comes behind the request's record.
     fn look(&self, LookSubmission { request, reply }: LookSubmission) -> Seal<Stamped> {
         let time = self.clock.now();
-        let found = |reply, answer| Seal::Barrier(Stamped { time, sealed: Sealed::Found { reply, answer } });
+        let found = |reply, answer| Seal::Barrier(barrier(time, Sealed::Found { reply, answer }));
         let Some(request) = request else { return found(reply, None) };
         let answer = match self.numbers.requests.look(&request, time, self.started.elapsed()) {
             Seen::Before(answer) => return found(reply, Some(answer)),
@@ -289,15 +308,15 @@ impl Numberer {
         let first = self.take_sequences(derived.len());
         body.extend_from_slice(&encoded);
         commit::encode_readings(&new_points, &derived, body);
+        let entry = self.entry(audit::asked(&head), time, body);
         let chunk = Arc::new(Chunk::of_record(first, time, head.hops, head.generation, derived));
         let sealed = Sealed::Commit { head, state, new_points, chunk, place, reply: Some(reply) };
-        Self::record(RecordKind::Commit, commit::VERSION, first, time, sealed)
+        Self::record(RecordKind::Commit, commit::VERSION, first, time, sealed, entry)
     }
 
     fn admin(
         &mut self,
-        mut record: AdminRecord,
-        reply: oneshot::Sender<Result<(), Refusal>>,
+        AdminSubmission { mut record, said, reply }: AdminSubmission,
         body: &mut Vec<u8>,
     ) -> Seal<Stamped> {
         if let Err(refusal) = self.admit(&mut record) {
@@ -312,14 +331,15 @@ impl Numberer {
         }
         admin::encode(&record, body);
         let time = self.clock.now();
-        Self::record(
-            RecordKind::Admin,
-            admin::VERSION,
-            next,
-            time,
-            Sealed::Admin { record, reply: Some(reply) },
-        )
+        let entry = self.entry(said, time, body);
+        let sealed = Sealed::Admin { record, reply: Some(reply) };
+        Self::record(RecordKind::Admin, admin::VERSION, next, time, sealed, entry)
     }
+}
+
+/// Something that isn't written.
+fn barrier(time: Timestamp, sealed: Sealed) -> Stamped {
+    Stamped { time, sealed, entry: None }
 }
 
 impl Sealer for Numberer {
@@ -335,16 +355,16 @@ impl Sealer for Numberer {
         match item {
             Submission::Readings(item) => self.readings(item, body),
             Submission::Commit(item) => self.commit(*item, body),
-            Submission::Admin(item) => self.admin(item.record, item.reply, body),
+            Submission::Admin(item) => self.admin(*item, body),
             Submission::Look(item) => self.look(item),
             Submission::Watch(WatchSubmission { points, reply }) => {
                 self.watched = (!points.is_empty()).then_some(Watched { points, has_come: false });
-                Seal::Barrier(Stamped { time: self.clock.now(), sealed: Sealed::Watched(reply) })
+                Seal::Barrier(barrier(self.clock.now(), Sealed::Watched(reply)))
             }
             Submission::Tick(at) => {
                 self.clock.advance(at);
                 let time = self.clock.now();
-                Seal::Barrier(Stamped { time, sealed: Sealed::Tick(time) })
+                Seal::Barrier(barrier(time, Sealed::Tick(time)))
             }
         }
     }

@@ -6,8 +6,9 @@ use tokio::sync::oneshot;
 use super::new_points::Place;
 use crate::records::admin::{self, AdminRecord};
 use crate::records::commit::{self, CommitHead, StateChanges};
-use crate::records::readings::{self, Idempotency, ReadingsHead};
+use crate::records::readings::{self, Idempotency, ReadingsHead, Receipt};
 use ironloom_storage::log::{CommitterHandle, LogError};
+use ironloom_trust::audit::{Entry, Said};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence};
 use ironloom_types::readings::{Columns, NewPoint};
@@ -33,14 +34,25 @@ impl Submission {
     /// At least the bytes that the body of its record will have.
     pub(crate) fn max_len(&self) -> usize {
         match self {
-            Self::Readings(item) => readings::max_len(&item.head, &item.new_points, &item.columns),
-            Self::Commit(item) => {
-                item.encoded.len() + commit::readings_max_len(&item.new_points, &item.derived)
+            Self::Readings(item) => {
+                let is_told = matches!(item.head.receipt, Some(Receipt::Outbox(_)));
+                readings::max_len(&item.head, &item.new_points, &item.columns) + entry_len(is_told)
             }
-            Self::Admin(item) => admin::encoded_len(&item.record),
+            Self::Commit(item) => {
+                let rest = commit::readings_max_len(&item.new_points, &item.derived);
+                item.encoded.len() + rest + entry_len(!item.head.intents.is_empty())
+            }
+            Self::Admin(item) => {
+                admin::encoded_len(&item.record).saturating_add(entry_len(item.said.is_some()))
+            }
             Self::Look(_) | Self::Watch(_) | Self::Tick(_) => 0,
         }
     }
+}
+
+/// At least the bytes that an entry of the audit log takes, if there is one.
+fn entry_len(is_there: bool) -> usize {
+    if is_there { Entry::MAX_LEN } else { 0 }
 }
 
 /// Readings of a source.
@@ -110,6 +122,8 @@ pub(crate) struct CommitSubmission {
 #[derive(Debug)]
 pub(crate) struct AdminSubmission {
     pub record: AdminRecord,
+    /// Its entry of the audit log.
+    pub said: Option<Said>,
     /// Receives the answer once it is durable and applied.
     pub reply: oneshot::Sender<Result<(), Refusal>>,
 }
@@ -118,17 +132,19 @@ pub(crate) struct AdminSubmission {
 pub(crate) async fn write(
     committer: &CommitterHandle<Submission>,
     record: AdminRecord,
+    said: Option<Said>,
 ) -> Result<(), Refusal> {
-    submit(committer, record)?.await.unwrap_or(Err(Refusal::UnknownOutcome))
+    submit(committer, record, said)?.await.unwrap_or(Err(Refusal::UnknownOutcome))
 }
 
 /// Hands a change by an admin over. The answer comes once it is durable and applied.
 pub(crate) fn submit(
     committer: &CommitterHandle<Submission>,
     record: AdminRecord,
+    said: Option<Said>,
 ) -> Result<oneshot::Receiver<Result<(), Refusal>>, Refusal> {
     let (reply, durable) = oneshot::channel();
-    let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
+    let submission = Submission::Admin(Box::new(AdminSubmission { record, said, reply }));
     let bytes = submission.max_len();
     committer.submit(submission, bytes).map_err(|of| too_large(committer, bytes, &of.error))?;
     Ok(durable)

@@ -1,6 +1,7 @@
 //! The fold as a whole: random histories on a real folder and a real store, with restarts and
 //! checkpoints that are cut off, against a plain model.
 
+mod audit;
 mod copies;
 mod cut;
 mod damage;

@@ -14,6 +14,7 @@ use crate::records::admin::AdminRecord;
 use crate::records::token::{MOST_TOKENS, TokenChange, TokenRecord};
 use ironloom_storage::log::CommitterHandle;
 use ironloom_storage::small_files;
+use ironloom_trust::audit::Chain;
 use ironloom_types::clock::{Timestamp, host_time};
 
 /// The file of the token that the server itself makes.
@@ -68,7 +69,14 @@ pub(super) fn make_first_token(
     let record = first_token(data, now).map_err(|error| StartError::Storage(error.to_string()))?;
     // Waited for: whoever reads the file may show it with the first request.
     let failed = |error: String| StartError::Storage(format!("the token of an admin can't be kept: {error}"));
-    submission::submit(committer, AdminRecord::Token(TokenChange::Made(Box::new(record))))
+    let change = TokenChange::Made(Box::new(record));
+    let said = super::audit::by_the_host(
+        Chain::Platform,
+        "addToken",
+        format!("tokens/{ADMIN}"),
+        &change.to_string(),
+    );
+    submission::submit(committer, AdminRecord::Token(change), Some(said))
         .map_err(|refusal| failed(refusal.to_string()))?
         .blocking_recv()
         .map_err(|error| failed(error.to_string()))?

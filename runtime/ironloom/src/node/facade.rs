@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::views::list_timers;
 use super::{Node, found_aside, problems};
+use crate::access::{current, within};
 use crate::api::capsule::Capsule;
 use crate::api::facade::{
     Alarm, AlarmDeed, Answer, Applied, Backlog, ConsentGiven, Copies, DeadLetter, DrivenPoint, Ended,
@@ -27,7 +28,8 @@ use ironloom_types::readings::NewPoint;
 pub(super) async fn to_its_end<T: Send + 'static>(
     change: impl Future<Output = Answer<T>> + Send + 'static,
 ) -> Answer<T> {
-    tokio::spawn(change).await.map_err(|error| problems::internal(&error))?
+    // The deed that it is goes along.
+    tokio::spawn(within(current(), change)).await.map_err(|error| problems::internal(&error))?
 }
 
 /// A node that requests share.

@@ -9,12 +9,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Node;
+use super::audit::by_the_host;
 use crate::api::facade::{Answer, Halt, HaltRequest, Problem};
 use crate::aside::aside;
 use crate::fold::Shared;
 use crate::outbox::{HaltFiles, Halted, Machine};
 use crate::telemetry::events::What;
-use ironloom_types::ids::InstallationId;
+use ironloom_trust::audit::Chain;
+use ironloom_types::ids::{InstallationId, TenantId};
 
 /// The interval at which the files are looked for.
 const LOOK: Duration = Duration::from_millis(20);
@@ -79,28 +81,28 @@ impl KillSwitch {
     }
 
     /// Takes over what the files say, and what was asked for besides. Nobody waits for the disk meanwhile.
-    fn look(&self, shared: &Shared) {
+    fn look(&self, shared: &Shared) -> Vec<String> {
         let turns = self.pending.lock().turns;
         let halted = self.files.read();
         let pending = self.pending.lock();
-        if pending.turns == turns {
-            take(shared, pending.with(halted));
-        }
+        if pending.turns == turns { take(shared, pending.with(halted)) } else { Vec::new() }
     }
 }
 
-/// Turns the switch, and tells it where it was turned.
-fn take(shared: &Shared, halted: Halted) {
+/// Turns the switch, and tells it where it was turned. Returns that in words.
+fn take(shared: &Shared, halted: Halted) -> Vec<String> {
     let before = shared.outbox.look(|outbox| outbox.halted().clone());
     if before == halted {
-        return;
+        return Vec::new();
     }
     let now = shared.clock.now();
     shared.outbox.change(|outbox| outbox.set_halted(halted.clone(), now));
-    let tell = |installation: Option<InstallationId>, on: bool| {
+    let mut turned = Vec::new();
+    let mut tell = |installation: Option<InstallationId>, on: bool| {
         let whose = installation.as_ref().map_or("the site", |id| id.as_str());
         let state = if on { "halted" } else { "released" };
         tracing::warn!(whose, state, "the kill switch was turned");
+        turned.push(format!("{state}: {whose}"));
         shared.metrics.events.tell(What::Halt { installation, state });
     };
     if before.site != halted.site {
@@ -109,17 +111,37 @@ fn take(shared: &Shared, halted: Halted) {
     for id in before.installations.symmetric_difference(&halted.installations) {
         tell(Some(id.clone()), halted.installations.contains(id));
     }
+    turned
+}
+
+/// Tells the audit log of what was turned by a file.
+fn audit(node: &Node, turned: &[String]) {
+    if !turned.is_empty() {
+        let chain = Chain::Tenant(TenantId::MAIN);
+        let said = by_the_host(chain, "killSwitch", "halt".to_owned(), &turned.join(", "));
+        drop(node.write_entry(said));
+    }
 }
 
 /// Looks for the files as long as the node is there. On a thread of its own: a disk that hangs holds up nothing else.
 pub(super) fn watch(node: &Arc<Node>) -> io::Result<()> {
+    let halted = node.show_halt();
+    if halted.site || !halted.installations.is_empty() {
+        let site = halted.site.then_some("the site");
+        let whose = site.into_iter().chain(halted.installations.iter().map(InstallationId::as_str));
+        let on: Vec<String> =
+            whose.take(NAMED).map(|whose| format!("halted at the start: {whose}")).collect();
+        audit(node, &on);
+    }
     let node = Arc::downgrade(node);
     std::thread::Builder::new().name("kill-switch".into()).spawn(move || look_for_files(&node)).map(drop)
 }
 
 fn look_for_files(node: &Weak<Node>) {
     while let Some(node) = node.upgrade() {
-        node.kill_switch.look(&node.shared);
+        // It acts first.
+        let turned = node.kill_switch.look(&node.shared);
+        audit(&node, &turned);
         drop(node);
         std::thread::sleep(LOOK);
     }

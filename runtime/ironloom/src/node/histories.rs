@@ -167,7 +167,7 @@ impl Node {
     /// The limits as of now; `None` where there are none.
     fn history_limits(&self, up: Duration) -> Option<Each<Option<Limit>>> {
         let config = self.config.load();
-        let History { invocations, alarms, dead_letters } = config.history;
+        let History { invocations, alarms, dead_letters, audit: _ } = config.history;
         let ages = [invocations, alarms, dead_letters].map(|age| age.beside(&config.journal));
         if ages.iter().all(Option::is_none) {
             return None;

@@ -3,6 +3,7 @@
 mod access;
 mod alarms;
 mod applied;
+mod audit;
 mod backup;
 mod capsule;
 mod catalogs;
@@ -74,6 +75,7 @@ use self::paths::PathOrder;
 use self::rollback::{told_copy, told_rolled_back};
 pub(crate) use self::start::start;
 use self::streams::OpenStreams;
+use crate::access::{Deed, current};
 use crate::api::facade::{Answer, Problem, RETRY_SOON};
 use crate::aside::aside;
 use crate::config::{Config, Source};
@@ -93,6 +95,7 @@ use crate::telemetry::Telemetry;
 use ironloom_sandbox::Sandbox;
 use ironloom_storage::log::CommitterHandle;
 use ironloom_storage::store::{DataLock, Files};
+use ironloom_trust::audit::Outcome;
 use ironloom_types::ids::{Generation, InstallationId};
 
 /// A node that runs.
@@ -147,6 +150,7 @@ pub(crate) struct Node {
     /// Ends of intents that are recorded, since the start.
     recorded: tokio::sync::watch::Sender<u64>,
     kill_switch: halt::KillSwitch,
+    auditing: audit::Auditing,
     /// One backup at a time.
     backups: Arc<Semaphore>,
     /// When it was started.
@@ -239,9 +243,14 @@ impl Node {
     /// Gives a change by an admin to the committer.
     fn hand_in(&self, record: AdminRecord) -> Answer<HandedIn> {
         let told = told(&record);
-        let durable = submission::submit(&self.committer, record);
+        let deed = current();
+        let said = match &deed {
+            Some(deed) => Some(deed.said(Outcome::Done, "", &told)),
+            None => audit::of_the_host(&record, &told),
+        };
+        let durable = submission::submit(&self.committer, record, said);
         let durable = durable.map_err(|refusal| problems::change_refused(&refusal))?;
-        Ok(HandedIn { told, durable })
+        Ok(HandedIn { told, deed, durable })
     }
 
     /// Waits until all that was submitted is applied.
@@ -285,6 +294,7 @@ impl Node {
 /// A change on its way to the disk.
 struct HandedIn {
     told: String,
+    deed: Option<Arc<Deed>>,
     durable: tokio::sync::oneshot::Receiver<Result<(), Refusal>>,
 }
 
@@ -292,6 +302,7 @@ impl HandedIn {
     /// Waits until it is durable and applied.
     async fn done(self) -> Result<(), Refusal> {
         self.durable.await.unwrap_or(Err(Refusal::UnknownOutcome))?;
+        self.deed.iter().for_each(|deed| deed.set_told());
         tracing::info!("{}", self.told);
         Ok(())
     }
@@ -407,6 +418,7 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::CatalogSet(set) => told_catalog(set),
         AdminRecord::CatalogRemoved { name } => format!("what was seen of the catalog {name} is forgotten"),
         AdminRecord::ConsentAsked(asked) => asked.to_string(),
+        AdminRecord::Audit(change) => change.to_string(),
         AdminRecord::ConsentRefused { id } => format!("the upgrade of installation {id} was refused"),
         AdminRecord::CopyBegun(_) | AdminRecord::Copied(_) | AdminRecord::Committed(_) => told_copy(record),
         AdminRecord::RolledBack(rolled_back) => told_rolled_back(rolled_back),

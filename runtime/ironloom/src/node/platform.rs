@@ -7,13 +7,15 @@ use super::facade::{NodeFacade, to_its_end};
 use super::{Node, found_aside};
 use crate::access::{Holder, TokenHash, TokenName};
 use crate::api::facade::{
-    Answer, BackupStream, CatalogInfo, CatalogRequest, CatalogSeen, CatalogTrust, ClockStatus,
-    ConnectorDeadLetter, ConnectorStatus, ConnectorTable, FetchRequest, Later, LogLevel, LogLines, NewToken,
-    NumberedQuery, Offer, OfferQuery, PackageInfo, Page, PageQuery, Platform, Readiness, RefreshRequest,
-    Reloaded, SetTime, Status, TimeSet, TokenInfo, TokenRequest, Usage, UsageQuery,
+    Answer, AuditCheckpoint, AuditEntry, AuditQuery, BackupStream, CatalogInfo, CatalogRequest, CatalogSeen,
+    CatalogTrust, ClockStatus, ConnectorDeadLetter, ConnectorStatus, ConnectorTable, FetchRequest, Later,
+    LogLevel, LogLines, NewToken, NumberedQuery, Offer, OfferQuery, PackageInfo, Page, PageQuery, Platform,
+    Readiness, RefreshRequest, Reloaded, SetTime, Status, TimeSet, TokenInfo, TokenRequest, Usage,
+    UsageQuery,
 };
 use crate::lanes::Lane;
 use ironloom_storage::log::Room;
+use ironloom_trust::audit::Said;
 use ironloom_types::clock::Source;
 use ironloom_types::ids::AppId;
 
@@ -78,6 +80,28 @@ impl Platform for NodeFacade {
 
     fn token(&self, name: &TokenName) -> Answer<TokenInfo> {
         self.0.show_token(name)
+    }
+
+    fn audit(&self, said: Said) -> Later<'static, ()> {
+        self.0.write_entry(said)
+    }
+
+    fn audit_refused(&self, said: Said) {
+        self.0.tell_refused(said);
+    }
+
+    fn audit_entries(&self, query: AuditQuery) -> Later<'_, Page<AuditEntry>> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || node.list_entries(&query)))
+    }
+
+    fn audit_checkpoints(&self, page: PageQuery) -> Later<'_, Page<AuditCheckpoint>> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || node.list_checkpoints(&page)))
+    }
+
+    fn sign_audit(&self) -> Later<'_, Page<AuditCheckpoint>> {
+        Box::pin(to_its_end(Arc::clone(&self.0).sign_now()))
     }
 
     fn add_token(&self, request: TokenRequest, by: Box<str>) -> Later<'_, NewToken> {

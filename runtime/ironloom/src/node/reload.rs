@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use super::audit::by_the_host;
 use super::connectors::overridden;
 use super::start::batch_limits;
 use super::{Node, WantedConnectors, problems, stopping, units};
+use crate::access::current;
 use crate::api::facade::{
     Answer, ChosenBy, ConfigChange, Detail, LogLevel, LogLines, Place, Problem, Reloaded,
 };
 use crate::aside::aside;
 use crate::config::{Change, Config, History, SourceError, changes};
 use ironloom_apps::quantity::{Bytes, Span};
+use ironloom_trust::audit::Chain;
 
 /// Errors of one answer: a file that has more is shown again once these are mended.
 const MAX_ERRORS: usize = 100;
@@ -49,6 +52,12 @@ impl Node {
         if !found.is_empty() && !dry_run {
             let wanted = self.wanted_connectors(&config, source.folder());
             self.take(config, wanted, &before, &found, &mut notes).await?;
+        }
+        // By a signal: whoever asks over the API is told of there.
+        if !dry_run && current().is_none() {
+            let keys: Vec<&str> = found.iter().map(|change| change.key.as_ref()).collect();
+            let said = by_the_host(Chain::Platform, "reload", "reload".to_owned(), &keys.join(", "));
+            drop(self.write_entry(said));
         }
         let changes = found.into_iter().map(|Change { key, from, to, .. }| ConfigChange { key, from, to });
         Ok(Reloaded { file, changes: changes.collect(), notes })
@@ -129,13 +138,14 @@ async fn foreseen(before: &Config, config: &Config) -> Answer<Vec<String>> {
         );
     }
     let ages = |config: &Config| {
-        let History { invocations, alarms, dead_letters } = config.history;
-        [invocations, alarms, dead_letters].map(|age| age.beside(&config.journal).map(|Span(age)| age))
+        let History { invocations, alarms, dead_letters, audit } = config.history;
+        [invocations, alarms, dead_letters, audit].map(|age| age.beside(&config.journal).map(|Span(age)| age))
     };
     let histories = [
         ("invocations", "older summaries of invocations are"),
         ("alarms", "older episodes of alarms that are over are"),
         ("dead_letters", "older dead letters are"),
+        ("audit", "older entries of the audit log are"),
     ];
     for ((name, what), (is, was)) in histories.into_iter().zip(ages(config).into_iter().zip(ages(before))) {
         if is_less(is, was) {

@@ -79,6 +79,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
     units::give(&core.shared.points, &config.points, &core.committer);
     super::outdated::tell(&lanes, &config);
     super::access::make_first_token(&data, &core.shared, &core.committer, admin_token)?;
+    let audit_key = super::audit::key(&data).map_err(start_error)?;
     let kill_switch = super::halt::KillSwitch::open(&data, &core.shared);
     let pacing = if by_steps { Pacing::BySteps } else { Pacing::Measured };
     let folder = source.folder().to_owned();
@@ -115,6 +116,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         warnings,
         data: std::path::absolute(&data).unwrap_or_else(|_| data.clone()),
         kill_switch,
+        auditing: super::audit::Auditing::new(audit_key),
         confirming: tokio::sync::Mutex::default(),
         recorded: watch::Sender::new(0),
         backups: Arc::new(tokio::sync::Semaphore::new(1)),
@@ -289,6 +291,7 @@ fn start_tasks(node: &Arc<Node>, by_steps: bool) {
     runtime.spawn(super::unused::drop_unused(Arc::downgrade(node)));
     runtime.spawn(super::status::watch_growth(Arc::downgrade(node)));
     runtime.spawn(super::usage::watch(Arc::downgrade(node)));
+    runtime.spawn(super::audit::watch(Arc::downgrade(node)));
     if !by_steps {
         runtime.spawn(super::drive::write_ends(Arc::downgrade(node)));
         runtime.spawn(super::drive::watch_lives(Arc::downgrade(node)));

@@ -41,7 +41,7 @@ pub(super) fn give(points: &Points, units: &[PointUnit], committer: &CommitterHa
 
 /// Gives points their units, without waiting until it is durable. `false` where the server is stopping.
 pub(super) fn submit(committer: &CommitterHandle<Submission>, units: Vec<(PointNumber, Arc<str>)>) -> bool {
-    submission::submit(committer, AdminRecord::UnitsGiven(units)).is_ok()
+    submission::submit(committer, AdminRecord::UnitsGiven(units), None).is_ok()
 }
 
 #[derive(Debug, Default, PartialEq)]

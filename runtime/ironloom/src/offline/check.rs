@@ -155,7 +155,9 @@ fn check_log(
                 RecordKind::Mark => Ok(()),
                 RecordKind::Readings => readings::decode(version, &record.body).map(drop),
                 RecordKind::Commit => commit::decode(version, &record.body).map(drop),
-                RecordKind::Admin => admin::decode(version, &record.body).map(|record| told.hear(record)),
+                RecordKind::Admin => {
+                    admin::decode(version, &record.body).map(|(record, _)| told.hear(record))
+                }
             };
             if let Err(error) = read {
                 report.add("log", format!("record {position}: {error}"), OF_LOG);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::alarm::{AlarmRecord, EpisodePlace};
+use super::audit::{self, AuditChange};
 use super::catalog::CatalogRecord;
 use super::connector::ConnectorRecord;
 use super::consent::ConsentRecord;
@@ -15,6 +16,7 @@ use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::intent::Asked;
 use crate::records::lane::{Episodes, LaneMeta};
 use crate::records::owner::AppOwner;
+use ironloom_trust::audit::Entry;
 use ironloom_trust::key::PublicKey;
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
@@ -26,7 +28,7 @@ use ironloom_types::readings::{Quality, Value};
 use ironloom_types::work::Gap;
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 10;
+pub(crate) const VERSION: u8 = 12;
 
 /// One change. New variants go to the end: their order is the format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -140,6 +142,8 @@ pub(crate) enum AdminRecord {
     Committed(Committed),
     /// An upgrade was rolled back.
     RolledBack(Box<RolledBack>),
+    /// A change of the audit log itself.
+    Audit(AuditChange),
 }
 
 /// Unit and description of a point, from a person.
@@ -333,15 +337,15 @@ pub(crate) fn encoded_len(record: &AdminRecord) -> usize {
     }
 }
 
-/// Reads a body of any version that this binary knows.
-pub(crate) fn decode(version: u8, body: &[u8]) -> Result<AdminRecord, BodyError> {
+/// Reads a body of any version that this binary knows, with its entry of the audit log.
+pub(crate) fn decode(version: u8, body: &[u8]) -> Result<(AdminRecord, Option<Box<Entry>>), BodyError> {
     if version != VERSION {
         return Err(BodyError("its version is not known"));
     }
     let mut reader = Reader::new(body);
     let record = reader.head()?;
-    reader.end()?;
-    if is_bounded(&record) { Ok(record) } else { Err(BodyError("a connector in it is too long")) }
+    let entry = audit::take_entry(reader)?;
+    if is_bounded(&record) { Ok((record, entry)) } else { Err(BodyError("a connector in it is too long")) }
 }
 
 fn is_bounded(record: &AdminRecord) -> bool {

@@ -1,7 +1,7 @@
 //! Kind 2, *commit*: one invocation, with all that it did.
 //!
 //! ```text
-//! head | state changes | new points | derived readings
+//! head | state changes | new points | derived readings | entry of the audit log, if there is one
 //! ```
 //! State changes are in the order of their keys' bytes and front-coded: length shared with the key
 //! before, length of the rest, the rest, and the value's length + 1 before the value, or 0 for a
@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use super::alarm::{AlarmRecord, EpisodePlace};
 use super::{
-    BodyError, NumberedPoint, Reader, columns, points_max_len, put_head, put_points, put_varint, take_points,
+    BodyError, NumberedPoint, Reader, audit, columns, points_max_len, put_head, put_points, put_varint,
+    take_points,
 };
 use crate::records::lane::LaneMeta;
 use ironloom_apps::unit::Conversion;
+use ironloom_trust::audit::Entry;
 pub(crate) use ironloom_types::changes::StateChanges;
 use ironloom_types::clock::Timestamp;
 pub(crate) use ironloom_types::effects::Intent;
@@ -27,7 +29,7 @@ use ironloom_types::ids::{
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value};
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 7;
+pub(crate) const VERSION: u8 = 8;
 
 /// The head of a commit: everything besides state, points and readings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -215,6 +217,8 @@ pub(crate) struct CommitRecord {
     /// Points that appear in it for the first time.
     pub new_points: Vec<NumberedPoint>,
     pub derived: Columns,
+    /// Its entry of the audit log, if it asks for set-points.
+    pub entry: Option<Box<Entry>>,
 }
 
 /// Appends the part of the body that the lane knows before the committer gives its numbers. Returns the length of
@@ -264,8 +268,8 @@ pub(crate) fn decode(version: u8, body: &[u8]) -> Result<CommitRecord, BodyError
     let state = take_state(&mut reader)?;
     let new_points = take_points(&mut reader)?;
     let derived = columns::decode(&mut reader)?;
-    reader.end()?;
-    Ok(CommitRecord { head, state, new_points, derived })
+    let entry = audit::take_entry(reader)?;
+    Ok(CommitRecord { head, state, new_points, derived, entry })
 }
 
 fn take_state(reader: &mut Reader<'_>) -> Result<StateChanges, BodyError> {

@@ -6,6 +6,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod alarm;
+pub(crate) mod audit;
 pub(crate) mod catalog;
 pub(crate) mod columns;
 pub(crate) mod commit;
@@ -74,6 +75,10 @@ impl<'a> Reader<'a> {
         let (head, rest) =
             postcard::take_from_bytes(bytes).map_err(|_| BodyError("its head is malformed"))?;
         if rest.is_empty() { Ok(head) } else { Err(BodyError("its head is longer than it should be")) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     fn end(self) -> Result<(), BodyError> {

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BodyError, NumberedPoint, Reader, columns, head_len, points_max_len, put_head, put_points, take_points,
+    BodyError, NumberedPoint, Reader, audit, columns, head_len, points_max_len, put_head, put_points,
+    take_points,
 };
 use crate::records::intent::Settled;
+use ironloom_trust::audit::Entry;
 use ironloom_types::ids::Generation;
 use ironloom_types::readings::{Columns, NewPoint, Progress, Published};
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 5;
+pub(crate) const VERSION: u8 = 6;
 
 /// The head of a record of readings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +77,8 @@ pub(crate) struct ReadingsRecord {
     /// Points that appear in it for the first time.
     pub new_points: Vec<NumberedPoint>,
     pub columns: Columns,
+    /// Its entry of the audit log, if it has ends of set-points.
+    pub entry: Option<Box<Entry>>,
 }
 
 /// Appends the body.
@@ -103,8 +107,8 @@ pub(crate) fn decode(version: u8, body: &[u8]) -> Result<ReadingsRecord, BodyErr
     let head = reader.head()?;
     let new_points = take_points(&mut reader)?;
     let columns = columns::decode(&mut reader)?;
-    reader.end()?;
-    Ok(ReadingsRecord { head, new_points, columns })
+    let entry = audit::take_entry(reader)?;
+    Ok(ReadingsRecord { head, new_points, columns, entry })
 }
 
 #[cfg(test)]

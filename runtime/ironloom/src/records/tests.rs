@@ -241,6 +241,7 @@ fn commit_record() -> CommitRecord {
         .collect(),
         new_points: vec![numbered(302, "apps/pigs/gain/1", None)],
         derived: columns(&[(302, 7000, Quality::Good, ValueRef::Real(0.25))]),
+        entry: None,
     }
 }
 
@@ -294,6 +295,7 @@ fn readings_records() -> [(ReadingsRecord, &'static str); 2] {
             (7, 5000, Quality::Good, ValueRef::Blob(&[0xff, 0])),
             (8, 6000, Quality::Good, ValueRef::Boolean(true)),
         ]),
+        entry: None,
     };
     let plain = ReadingsRecord {
         head: ReadingsHead::default(),
@@ -302,6 +304,7 @@ fn readings_records() -> [(ReadingsRecord, &'static str); 2] {
             (1, 10, Quality::Good, ValueRef::Real(-0.0)),
             (2, 11, Quality::Good, ValueRef::Real(2.0)),
         ]),
+        entry: None,
     };
     [(full, READINGS), (plain, PLAIN_READINGS)]
 }
@@ -577,6 +580,6 @@ fn the_bytes_of_a_commit_never_change() {
 fn the_bytes_of_an_admins_changes_never_change() {
     for (record, golden) in admin_records() {
         assert_eq!(hex(&encode_admin(&record)), golden, "{record:?}");
-        assert_eq!(admin::decode(admin::VERSION, &unhex(golden)), Ok(record));
+        assert_eq!(admin::decode(admin::VERSION, &unhex(golden)), Ok((record, None)));
     }
 }

@@ -6,12 +6,14 @@
 //! two variable parts, or a number comes after one, the first is escaped: a zero byte in it becomes
 //! `00 ff`, and `00 00` ends it, which keeps the order.
 
+mod kind;
 mod parts;
 mod range;
 mod words;
 
 use bytes::Bytes;
 
+pub use self::kind::KeyKind;
 use self::parts::{numbers, read_escaped, text, write_escaped};
 pub use self::range::KeyRange;
 use ironloom_types::clock::Timestamp;
@@ -54,6 +56,13 @@ impl Scope {
         KeyRange::of_prefix(&self.head(kind, generation))
     }
 
+    /// All keys of a kind that has no generation whose names begin with this number.
+    pub fn numbered(self, kind: KeyKind, number: u64) -> KeyRange {
+        let mut bytes = self.head(kind, Generation(0));
+        bytes.extend_from_slice(&number.to_be_bytes());
+        KeyRange::of_prefix(&bytes)
+    }
+
     /// The state of a generation whose keys begin with `prefix`.
     pub fn state(self, generation: Generation, prefix: &str) -> KeyRange {
         let mut bytes = self.head(KeyKind::State, generation);
@@ -69,98 +78,6 @@ impl Scope {
         bytes.push(kind as u8);
         bytes.extend_from_slice(&generation.0.to_be_bytes());
         bytes
-    }
-}
-
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident = $number:literal, $words:literal;)*) => {
-        /// The kind of data under a key. The numbers are part of every key and never change.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u8)]
-        pub enum KeyKind { $($(#[$doc])* $name = $number,)* }
-
-        impl KeyKind {
-            /// All kinds.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-
-            fn from_number(number: u8) -> Option<Self> {
-                match number { $($number => Some(Self::$name),)* _ => None }
-            }
-
-            /// In words, for errors.
-            pub fn words(self) -> &'static str {
-                match self { $(Self::$name => $words,)* }
-            }
-        }
-    };
-}
-
-kinds! {
-    /// The format number of the store; of the node.
-    Format = 1, "format number";
-    /// The fencing epoch; of the node.
-    Epoch = 2, "epoch";
-    /// The fold position with what belongs to it; of the node.
-    Folded = 3, "fold position";
-    /// The log that the store belongs to; of the node.
-    Log = 4, "identity of the log";
-    /// A page of points: their paths and units.
-    PointPage = 16, "page of points";
-    /// A page of latest values.
-    LatestPage = 17, "page of latest values";
-    /// An installation, by id.
-    Installation = 18, "installation";
-    /// A revision of an installation.
-    Revision = 19, "revision";
-    /// The receipt of a connector.
-    Receipt = 20, "receipt of a connector";
-    /// The answer to a request with an idempotency key.
-    Idempotency = 21, "idempotency key";
-    /// The header of a journal block, by its first sequence.
-    Block = 22, "journal block";
-    /// A package, by digest.
-    Package = 23, "package";
-    /// The progress of a stream of readings.
-    Stream = 24, "stream of readings";
-    /// That there is an episode of an alarm, of any generation, in the order of time.
-    EpisodeTime = 25, "time of an episode of an alarm";
-    /// A point that set-points go to.
-    Driven = 26, "driven point";
-    /// A change of an alarm of which connectors can tell, by its place in a ring.
-    AlarmNews = 27, "change of an alarm";
-    /// A connector that people added or stopped, by name.
-    Connector = 28, "connector";
-    /// Whose an app id is.
-    AppOwner = 29, "owner of an app id";
-    /// A catalog that people added, by name.
-    Catalog = 30, "catalog";
-    /// A token of a person or a machine, by name.
-    Token = 31, "token";
-    /// An upgrade that waits for consent, by installation.
-    Consent = 15, "upgrade that waits for consent";
-    /// Cursor, counters and more of a generation.
-    Lane = 32, "lane of a generation";
-    /// An app's state.
-    State = 33, "state";
-    /// A one-shot timer.
-    Timer = 34, "one-shot timer";
-    /// An alarm, by its current episode.
-    Alarm = 35, "alarm";
-    /// A dead letter.
-    DeadLetter = 36, "dead letter";
-    /// The summary of an invocation.
-    Invocation = 37, "invocation";
-    /// An episode of an alarm that is over.
-    Episode = 38, "episode of an alarm";
-    /// A revision of a generation under which nothing runs any more.
-    PastRevision = 39, "past revision";
-    /// A set-point that was asked for and has no outcome yet.
-    Intent = 40, "intent";
-}
-
-impl KeyKind {
-    fn is_of_the_node(self) -> bool {
-        matches!(self, Self::Format | Self::Epoch | Self::Folded | Self::Log)
     }
 }
 
@@ -225,6 +142,10 @@ pub enum Item<'a> {
     Token(&'a str),
     /// An upgrade that waits for consent, by the id of its installation.
     Consent(&'a str),
+    /// An entry of the audit log, by the number of its chain and its own.
+    AuditEntry(u64, u64),
+    /// A checkpoint of the audit log, by the number of its chain and that of its entry.
+    AuditCheckpoint(u64, u64),
     /// An intent without an outcome, by ordinal and index.
     Intent(Generation, Ordinal, u32),
 }
@@ -261,6 +182,8 @@ impl<'a> Item<'a> {
             Self::Catalog(_) => KeyKind::Catalog,
             Self::Token(_) => KeyKind::Token,
             Self::Consent(_) => KeyKind::Consent,
+            Self::AuditEntry(..) => KeyKind::AuditEntry,
+            Self::AuditCheckpoint(..) => KeyKind::AuditCheckpoint,
             Self::Intent(..) => KeyKind::Intent,
         }
     }
@@ -319,6 +242,10 @@ impl<'a> Item<'a> {
                 bytes.extend_from_slice(&number.to_be_bytes());
             }
             Self::PastRevision(_, revision) => bytes.extend_from_slice(&revision.0.to_be_bytes()),
+            Self::AuditEntry(chain, number) | Self::AuditCheckpoint(chain, number) => {
+                bytes.extend_from_slice(&chain.to_be_bytes());
+                bytes.extend_from_slice(&number.to_be_bytes());
+            }
             Self::EpisodeTime(since, generation, number) => {
                 for part in [since.0, generation.0, *number] {
                     bytes.extend_from_slice(&part.to_be_bytes());
@@ -373,6 +300,10 @@ impl<'a> Item<'a> {
             KeyKind::Episode => {
                 let [since, number] = numbers(name)?;
                 Self::Episode(generation, Timestamp(since), number)
+            }
+            KeyKind::AuditEntry => numbers(name).map(|[chain, number]| Self::AuditEntry(chain, number))?,
+            KeyKind::AuditCheckpoint => {
+                numbers(name).map(|[chain, number]| Self::AuditCheckpoint(chain, number))?
             }
             KeyKind::PastRevision => {
                 Self::PastRevision(generation, Revision(u32::from_be_bytes(name.try_into().ok()?)))

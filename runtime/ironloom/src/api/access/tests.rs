@@ -147,3 +147,32 @@ async fn a_token_is_taken_from_one_header_alone() {
     let in_url = request("GET", &format!("/v1/points?access_token={token}"));
     assert_eq!(status(in_url.body(Body::empty()).unwrap()).await, 401);
 }
+
+/// A deed is told once, whatever comes of it, and reading isn't told.
+#[tokio::test]
+async fn each_request_that_would_change_something_leaves_one_entry_and_no_other_does() {
+    let (fake, site, tokens) = node();
+    let (_, admin) = tokens.iter().find(|(role, _)| *role == Role::PlatformAdmin).unwrap();
+    let bearer = format!("Bearer {}", admin.reveal());
+    let mut told = 0;
+    for (method, path, operation) in described(&site, admin).await {
+        let id = operation["operationId"].as_str().unwrap();
+        let is_deed =
+            id == "backUp" || !(method == "GET" || ["pushReadings", "signAuditCheckpoints"].contains(&id));
+        fake.audited.lock().clear();
+        send(&site, sample(&method, &path, Some(&bearer))).await;
+        let audited = std::mem::take(&mut *fake.audited.lock());
+        assert_eq!(audited.len(), usize::from(is_deed), "{method} {path}: {audited:?}");
+        for said in audited {
+            assert_eq!((&*said.who, &*said.role, &*said.action), ("platform-admin", "platform-admin", id));
+            told += 1;
+        }
+        // Whoever may not is told of, whatever it is.
+        send(&site, sample(&method, &path, None)).await;
+        let open = ["/healthz", "/readyz"].contains(&path.as_str());
+        let audited = std::mem::take(&mut *fake.audited.lock());
+        let who: Vec<_> = audited.iter().map(|said| (&*said.who, &*said.problem)).collect();
+        assert_eq!(who, if open { vec![] } else { vec![("-", "unauthenticated")] }, "{method} {path}");
+    }
+    assert!(told > 40, "{told}");
+}

@@ -192,7 +192,8 @@ impl Loader<'_> {
         self.owners(shared)?;
         self.catalogs(shared)?;
         self.consents(shared)?;
-        self.tokens(shared)
+        self.tokens(shared)?;
+        shared.load_audit().map_err(|problem| OpenError::Value { key: "audit log".to_owned(), problem })
     }
 
     fn tokens(&self, shared: &Shared) -> Result<(), OpenError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::OpenError;
 use crate::fold::apply::Applier;
 use crate::fold::requests::Remembered;
-use crate::fold::sealer::Sealed;
+use crate::fold::sealer::{Sealed, Stamped};
 use crate::records::readings::Idempotency;
 use crate::records::{admin, commit, readings};
 use ironloom_storage::journal::Chunk;
@@ -36,13 +36,14 @@ pub(super) fn replay(
         let record = record?;
         let time = record.header.journal_time;
         replayed.position = record.header.position;
-        let Some(sealed) = sealed(&record)? else { continue };
+        let Some(Stamped { sealed, entry, .. }) = sealed(&record)? else { continue };
         replayed.time = Some(time);
         if let Sealed::Readings { request: Some(Idempotency { key, request }), chunk, .. } = &sealed {
             let accepted = chunk.len() as u64;
             let through = chunk.last_sequence();
             requests.insert(*key, Remembered { request: *request, time, accepted, through });
         }
+        applier.note_entry(entry);
         applier.apply(Some(record.at), time, sealed);
         replayed.records += 1;
     }
@@ -50,17 +51,17 @@ pub(super) fn replay(
 }
 
 /// A record as the fold takes it; `None` for a mark.
-fn sealed(record: &Record) -> Result<Option<Sealed>, OpenError> {
+fn sealed(record: &Record) -> Result<Option<Stamped>, OpenError> {
     let header = &record.header;
     let body = |error| OpenError::Body { position: header.position, error };
     let chunk = |columns, hops, origin| {
         Arc::new(Chunk::of_record(header.first_sequence, header.journal_time, hops, origin, columns))
     };
-    Ok(Some(match header.kind {
+    let (sealed, entry) = match header.kind {
         RecordKind::Mark => return Ok(None),
         RecordKind::Readings => {
             let read = readings::decode(header.version, &record.body).map_err(body)?;
-            Sealed::Readings {
+            let sealed = Sealed::Readings {
                 new_points: read.new_points,
                 chunk: chunk(read.columns, 0, Generation(0)),
                 receipt: read.head.receipt,
@@ -68,22 +69,26 @@ fn sealed(record: &Record) -> Result<Option<Sealed>, OpenError> {
                 forgotten: Vec::new(),
                 place: None,
                 reply: None,
-            }
+            };
+            (sealed, read.entry)
         }
         RecordKind::Commit => {
             let read = commit::decode(header.version, &record.body).map_err(body)?;
             let chunk = chunk(read.derived, read.head.hops, read.head.generation);
-            Sealed::Commit {
+            let sealed = Sealed::Commit {
                 head: read.head,
                 state: read.state,
                 new_points: read.new_points,
                 chunk,
                 place: None,
                 reply: None,
-            }
+            };
+            (sealed, read.entry)
         }
         RecordKind::Admin => {
-            Sealed::Admin { record: admin::decode(header.version, &record.body).map_err(body)?, reply: None }
+            let (record, entry) = admin::decode(header.version, &record.body).map_err(body)?;
+            (Sealed::Admin { record, reply: None }, entry)
         }
-    }))
+    };
+    Ok(Some(Stamped { time: header.journal_time, sealed, entry }))
 }

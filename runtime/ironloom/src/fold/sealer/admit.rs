@@ -161,6 +161,7 @@ impl Numberer {
             | AdminRecord::CatalogSet(_)
             | AdminRecord::CatalogRemoved { .. }
             | AdminRecord::Token(_)
+            | AdminRecord::Audit(_)
             | AdminRecord::ConsentAsked(_)
             | AdminRecord::ConsentRefused { .. }
             | AdminRecord::Dropped { .. } => {}

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use super::audit::Audited;
 use crate::fold::submission::{Accepted, Refusal};
 use crate::records::admin::AdminRecord;
 use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy};
@@ -87,6 +88,7 @@ struct Remembered {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
+    pub audit: Audited,
     /// Paths by number; `None` where a point was removed.
     pub points: Vec<Option<String>>,
     /// The paths of those that were retired and whose readings stay.

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use ironloom_storage::log::{RecordRef, Seal, Sealer as _};
 use ironloom_storage::store::EngineKind;
+use ironloom_trust::audit::Heads;
 use ironloom_types::clock::{Clock, Source, Timestamp};
 use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointNumber, PointPath, Position, Sequence};
 use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
@@ -121,6 +122,7 @@ impl Crowded {
             generation: Generation(1),
             live,
             kept: BTreeMap::new(),
+            audit: Heads::default(),
         };
         let clock = Arc::new(Clock::new(Source::Feed, Timestamp(1)));
         let (to_fold, _) = channel();
@@ -163,7 +165,7 @@ impl Crowded {
 
     fn admin(&mut self, record: AdminRecord) -> Option<Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.seal(Submission::Admin(Box::new(AdminSubmission { record, reply })), answer)
+        self.seal(Submission::Admin(Box::new(AdminSubmission { record, said: None, reply })), answer)
     }
 }
 

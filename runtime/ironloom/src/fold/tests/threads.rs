@@ -155,7 +155,7 @@ impl Running {
     }
 
     fn admin(&self, record: AdminRecord) {
-        submission::submit(&self.committer, record).unwrap().blocking_recv().unwrap().unwrap();
+        submission::submit(&self.committer, record, None).unwrap().blocking_recv().unwrap().unwrap();
     }
 
     fn stored(&self, kind: KeyKind, generation: u64) -> usize {

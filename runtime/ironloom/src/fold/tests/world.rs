@@ -27,7 +27,7 @@ use crate::fold::points::LatestValue;
 use crate::fold::run::{OF_GENERATIONS, purge_step};
 use crate::fold::sealer::{Numberer, Stamped, ToFold};
 use crate::fold::stretches::{Extent, Frozen};
-use crate::fold::submission::{Accepted, AdminSubmission, Refusal, Submission};
+use crate::fold::submission::{Accepted, Refusal, Submission};
 use crate::lanes::Lane;
 use crate::lanes::app_log::{AppLogs, InstallationLog};
 use crate::lanes::context::{LaneContext, scan_state};
@@ -212,13 +212,11 @@ impl World {
     }
 
     pub(super) fn admin(&mut self, record: AdminRecord, answer: Result<(), Refusal>) {
-        let (reply, durable) = oneshot::channel();
         if answer.is_ok() {
             self.model.hear_of_owners(&record);
             self.model.hear_of_consents(&record);
         }
-        self.submit(Submission::Admin(Box::new(AdminSubmission { record, reply })));
-        self.expect(durable, answer);
+        self.write_with_entry(record, answer);
         self.model.time_of_record = self.model.time;
     }
 
@@ -391,6 +389,7 @@ impl World {
         assert_eq!(receipts, model.receipts);
         assert_eq!(*shared.connectors.read(), model.connectors);
         assert_eq!(*shared.owners.read(), model.owners);
+        model.audit.check(&shared);
         assert_eq!(*shared.consents.read(), model.consents);
         assert_eq!(shared.streams.read().all(), model.streams);
         assert_eq!(shared.last_generation(), Generation(model.generation));
@@ -452,10 +451,11 @@ impl Node {
     }
 
     fn apply(&mut self, group: Vec<Flushed<Stamped>>) {
-        for Flushed { record, sealed: Stamped { time, sealed } } in group {
+        for Flushed { record, sealed: Stamped { time, sealed, entry } } in group {
             if let Some(at) = record {
                 self.last = at.position;
             }
+            self.applier.note_entry(entry);
             self.applier.apply(record, time, sealed);
         }
     }

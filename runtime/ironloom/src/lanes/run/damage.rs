@@ -54,6 +54,6 @@ impl Runner {
         tracing::error!(installation = %lane.id, %from, %through, "it goes on behind a damaged block of the journal");
         let (id, generation) = (lane.id.clone(), lane.generation);
         let record = AdminRecord::Missed { id, generation, through, gaps };
-        submission::write(&self.committer, record).await
+        submission::write(&self.committer, record, None).await
     }
 }

@@ -27,7 +27,12 @@ fn the_place_of_a_stream_stands_in_a_record_with_or_without_readings() {
         let read = decode(VERSION, &body).unwrap();
         assert_eq!(
             read,
-            ReadingsRecord { head: head_of, new_points: Vec::new(), columns: Columns::default() }
+            ReadingsRecord {
+                head: head_of,
+                new_points: Vec::new(),
+                columns: Columns::default(),
+                entry: None
+            }
         );
     }
 }
@@ -48,7 +53,8 @@ fn points_of_outputs_stand_in_a_record_without_readings() {
         "06000000010203ac0200".to_owned() + "0107" + "08617070732f612f6200" + "00000000000300000000"
     );
     assert!(body.len() <= max_len(&head, &[point], &Columns::default()));
-    let record = ReadingsRecord { head, new_points: vec![numbered], columns: Columns::default() };
+    let record =
+        ReadingsRecord { head, new_points: vec![numbered], columns: Columns::default(), entry: None };
     assert_eq!(decode(VERSION, &body).unwrap(), record);
 }
 
@@ -64,7 +70,7 @@ fn ends_of_set_points_stand_in_a_record_with_or_without_readings() {
     // says more of its point. No request.
     assert_eq!(hex, "0b0000000103020103050200000000".to_owned() + "0000000000000300000000");
     assert!(body.len() <= max_len(&head, &[], &Columns::default()));
-    let record = ReadingsRecord { head, new_points: Vec::new(), columns: Columns::default() };
+    let record = ReadingsRecord { head, new_points: Vec::new(), columns: Columns::default(), entry: None };
     assert_eq!(decode(VERSION, &body).unwrap(), record);
 }
 
@@ -79,6 +85,6 @@ fn what_is_published_stands_in_a_record_without_readings() {
     // 12 bytes: a receipt, that of what is published, by "plant", 300 readings and 7 changes of alarms; no request.
     assert_eq!(hex, "0c000000010405706c616e74ac020700".to_owned() + "0000000000000300000000");
     assert!(body.len() <= max_len(&head, &[], &Columns::default()));
-    let record = ReadingsRecord { head, new_points: Vec::new(), columns: Columns::default() };
+    let record = ReadingsRecord { head, new_points: Vec::new(), columns: Columns::default(), entry: None };
     assert_eq!(decode(VERSION, &body).unwrap(), record);
 }

@@ -71,7 +71,7 @@ proptest! {
         keys in prop::option::of(any::<([u8; 16], [u8; 16])>()),
     ) {
         let idempotency = keys.map(|(key, request)| Idempotency { key, request });
-        let record = ReadingsRecord { head: ReadingsHead { receipt, idempotency }, new_points, columns };
+        let record = ReadingsRecord { head: ReadingsHead { receipt, idempotency }, new_points, columns, entry: None };
         prop_assert_eq!(readings::decode(readings::VERSION, &encode_readings(&record)), Ok(record));
     }
 

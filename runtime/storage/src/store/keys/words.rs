@@ -43,6 +43,9 @@ impl fmt::Display for Key {
             Item::Invocation(generation, ordinal, attempt) => {
                 write!(f, " {ordinal} of generation {generation}, attempt {attempt}")?;
             }
+            Item::AuditEntry(chain, number) | Item::AuditCheckpoint(chain, number) => {
+                write!(f, " {number} of chain {chain}")?;
+            }
             Item::Episode(generation, since, number) | Item::EpisodeTime(since, generation, number) => {
                 write!(f, " {number} of generation {generation}, since {since}")?;
             }

@@ -52,6 +52,8 @@ impl Owned {
             KeyKind::Catalog => Item::Catalog(&self.first),
             KeyKind::Token => Item::Token(&self.first),
             KeyKind::Consent => Item::Consent(&self.first),
+            KeyKind::AuditEntry => Item::AuditEntry(7, self.number),
+            KeyKind::AuditCheckpoint => Item::AuditCheckpoint(7, self.number),
             KeyKind::Intent => Item::Intent(generation, Ordinal(self.number), 7),
         }
     }
@@ -73,6 +75,8 @@ impl Owned {
             | Item::DeadLetter(..)
             | Item::Invocation(..)
             | Item::Episode(..)
+            | Item::AuditEntry(..)
+            | Item::AuditCheckpoint(..)
             | Item::Intent(..) => self.number,
             Item::EpisodeTime(..) => self.number,
             _ => 0,
@@ -241,6 +245,8 @@ fn the_bytes_of_keys_are_these() {
         (Item::Catalog("plant"), with(30, 0, b"plant")),
         (Item::Token("anna"), with(31, 0, b"anna")),
         (Item::Consent("pigs"), with(15, 0, b"pigs")),
+        (Item::AuditEntry(258, 9), with(12, 0, &[0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 9])),
+        (Item::AuditCheckpoint(258, 9), with(13, 0, &[0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 9])),
         (Item::Intent(Generation(6), Ordinal(258), 9), with(40, 6, &[0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 9])),
     ];
     for (item, bytes) in golden {

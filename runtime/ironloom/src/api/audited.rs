@@ -1,0 +1,137 @@
+//! The one place where requests become entries of the audit log.
+//!
+//! A deed that changes the log has its entry in the record of the change, which the node sees to. Here is seen to the rest:
+//! deeds that aren't in the log are told once they are done, and those that came to nothing with the reason.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::Uri;
+use axum::response::Response;
+use http_body_util::BodyExt as _;
+use hyper::body::Frame;
+
+use super::Api;
+use super::operation::Operation;
+use super::problem::{Kind, Problem};
+use crate::access::{Action, Deed, Principal, within};
+use ironloom_trust::audit::{Chain, Outcome};
+use ironloom_types::ids::TenantId;
+
+/// The parameter of a request that only says what would happen.
+const DRY_RUN: &str = "dry-run=true";
+
+fn deed(operation: &Operation, uri: &Uri, principal: &Principal) -> Deed {
+    let chain = match operation.needs {
+        Action::Administer => Chain::Platform,
+        _ => Chain::Tenant(TenantId::MAIN),
+    };
+    Deed::new(chain, principal, operation.id, resource(operation.path, uri))
+}
+
+/// The thing that a request is about: its path up to the last name in it, without the version, and with its query.
+fn resource(template: &str, uri: &Uri) -> String {
+    let mut parts = template.split('/').count();
+    if let Some(last) = template.split('/').rev().position(|part| part.starts_with('{')) {
+        parts -= last;
+    }
+    let named: Vec<&str> = uri.path().split('/').take(parts).collect();
+    let named = named.join("/");
+    let named = named.strip_prefix("/v1/").unwrap_or(&named);
+    uri.query().map_or_else(|| named.to_owned(), |query| format!("{named}?{query}"))
+}
+
+/// Tells of a request that isn't admitted, where whoever sends it may not do it, or would have done something.
+pub(super) fn refuse(api: &Api, operation: &Operation, request: &Request, problem: &Problem) {
+    let principal = request.extensions().get::<Principal>().unwrap_or(&Principal::Nobody);
+    let is_denied = matches!(problem.status, 401 | 403);
+    if !is_denied && !operation.deed {
+        return;
+    }
+    let deed = deed(operation, request.uri(), principal);
+    api.node.audit_refused(deed.said(Outcome::Refused, &problem.kind, &problem.detail));
+}
+
+/// A request that is about to be answered.
+pub(super) struct Audited {
+    api: Api,
+    deed: Arc<Deed>,
+    is_dry: bool,
+    /// The answer is there: nobody has hung up before.
+    is_answered: bool,
+}
+
+impl Audited {
+    /// Takes a request over, with its body on the way.
+    pub(super) fn new(api: &Api, operation: &Operation, request: Request) -> (Self, Request) {
+        let principal = request.extensions().get::<Principal>().unwrap_or(&Principal::Nobody);
+        let deed = Arc::new(deed(operation, request.uri(), principal));
+        let is_dry = request.uri().query().is_some_and(|query| query.split('&').any(|one| one == DRY_RUN));
+        let heard = Arc::clone(&deed);
+        let request = request.map(|body| {
+            Body::new(body.map_frame(move |frame: Frame<Bytes>| {
+                frame.data_ref().into_iter().for_each(|data| heard.add_to_body(data));
+                frame
+            }))
+        });
+        (Self { api: api.clone(), deed, is_dry, is_answered: false }, request)
+    }
+
+    /// Waits for the answer, and for the entry, if there is to be one.
+    pub(super) async fn answer<E>(
+        mut self,
+        answer: impl Future<Output = Result<Response, E>>,
+    ) -> Result<Response, E> {
+        let response = within(Some(Arc::clone(&self.deed)), answer).await?;
+        self.is_answered = true;
+        let status = response.status();
+        if self.is_dry {
+            return Ok(response);
+        }
+        let problem = response.extensions().get::<Kind>();
+        let (kind, detail) = problem.map_or(("", ""), |Kind { kind, detail }| (kind, detail));
+        if status.is_client_error() {
+            self.api.node.audit_refused(self.deed.said(Outcome::Refused, kind, detail));
+        } else if status.is_server_error() {
+            self.api.node.audit_refused(self.deed.said(Outcome::Failed, kind, detail));
+        } else if !self.deed.is_told() {
+            // It has happened, and the answer says so even if the log fails now: that ends the process.
+            let _ = self.api.node.audit(self.deed.said(Outcome::Done, "", "")).await;
+        }
+        Ok(response)
+    }
+}
+
+/// Whoever hangs up doesn't keep a deed out of the audit log.
+impl Drop for Audited {
+    fn drop(&mut self) {
+        if !self.is_answered && !self.is_dry {
+            let detail = "nobody waited for the answer; what had begun went on";
+            self.api.node.audit_refused(self.deed.said(Outcome::Failed, "hung-up", detail));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_is_the_path_up_to_its_last_name_with_the_query() {
+        for (template, uri, expected) in [
+            ("/v1/installations", "/v1/installations", "installations"),
+            ("/v1/installations/{id}/pause", "/v1/installations/pigs/pause", "installations/pigs"),
+            ("/v1/installations/{id}", "/v1/installations/pigs?purge=true", "installations/pigs?purge=true"),
+            ("/v1/points/{path}/rename", "/v1/points/farm%2Fbarn/rename", "points/farm%2Fbarn"),
+            (
+                "/v1/installations/{id}/dead-letters/{number}/requeue",
+                "/v1/installations/pigs/dead-letters/7/requeue",
+                "installations/pigs/dead-letters/7",
+            ),
+            ("/metrics", "/metrics", "/metrics"),
+        ] {
+            assert_eq!(resource(template, &uri.parse().unwrap()), expected);
+        }
+    }
+}
