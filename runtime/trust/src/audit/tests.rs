@@ -113,9 +113,9 @@ fn what_was_done_to_a_chain_is_named() {
         let faults = verify(&changed, &signed).faults;
         faults.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
-    let changed = fault(&|all| all[2].0.said.who = "ben".into());
+    let changed = fault(|all| all[2].0.said.who = "ben".into());
     assert_eq!(changed, ["tenant-1: entry 3 was changed: its hash is another one than it says"]);
-    let with_its_hash = fault(&|all| {
+    let with_its_hash = fault(|all| {
         all[2].0.said.who = "ben".into();
         all[2].1 = all[2].0.hash();
     });
@@ -123,16 +123,16 @@ fn what_was_done_to_a_chain_is_named() {
         with_its_hash,
         ["tenant-1: entry 4 doesn't follow entry 3: one of the two was put in place of another"]
     );
-    assert_eq!(fault(&|all| drop(all.remove(3))), ["tenant-1: entry 4 is missing"]);
-    assert_eq!(fault(&|all| drop(all.drain(1..4))), ["tenant-1: entries 2 to 4 are missing"]);
+    assert_eq!(fault(|all| drop(all.remove(3))), ["tenant-1: entry 4 is missing"]);
+    assert_eq!(fault(|all| drop(all.drain(1..4))), ["tenant-1: entries 2 to 4 are missing"]);
     assert_eq!(
-        fault(&|all| all.swap(1, 2)),
+        fault(|all| all.swap(1, 2)),
         [
             "tenant-1: entry 2 is missing",
             "tenant-1: entry 2 stands behind entry 3: it was moved, or is there twice"
         ]
     );
-    let cut = fault(&|all| all.truncate(4));
+    let cut = fault(|all| all.truncate(4));
     assert_eq!(
         cut,
         [
@@ -140,7 +140,7 @@ fn what_was_done_to_a_chain_is_named() {
         ]
     );
     // By somebody who knows how hashes are made, from entry 3 on.
-    let rewritten = fault(&|all| {
+    let rewritten = fault(|all| {
         all.remove(2);
         for index in 2..all.len() {
             let previous = all[index - 1].1;

@@ -80,11 +80,11 @@ fn the_bytes_of_a_change_of_the_audit_log_never_change() {
     let signed =
         CheckpointRecord { chain: Chain::Platform, number: 300, time: Timestamp(7), envelope: "{}".into() };
     for (change, golden) in [
-        (AuditChange::Entry, &[2, 0, 0, 0, 28, 0][..]),
-        (AuditChange::Signed(Box::new(signed)), &[9, 0, 0, 0, 28, 1, 0, 0xac, 2, 7, 2, b'{', b'}']),
+        (AuditChange::Entry, &[2, 0, 0, 0, 32, 0][..]),
+        (AuditChange::Signed(Box::new(signed)), &[9, 0, 0, 0, 32, 1, 0, 0xac, 2, 7, 2, b'{', b'}']),
         (
             AuditChange::Expired { chain: Chain::Tenant(TenantId(1)), before: 300 },
-            &[6, 0, 0, 0, 28, 2, 1, 1, 0xac, 2],
+            &[6, 0, 0, 0, 32, 2, 1, 1, 0xac, 2],
         ),
     ] {
         let (record, mut body) = (AdminRecord::Audit(change), Vec::new());
