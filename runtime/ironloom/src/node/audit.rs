@@ -100,11 +100,18 @@ pub(super) fn by_the_host(chain: Chain, action: &str, resource: String, detail: 
     }
 }
 
+/// Says whether a record only prepares a deed, which may still come to nothing.
+pub(super) fn is_preparation(record: &AdminRecord) -> bool {
+    matches!(record, AdminRecord::CopyBegun(_) | AdminRecord::Copied(_))
+}
+
 /// The entry of a record that nobody has asked for, where it matters to more than housekeeping.
 pub(super) fn of_the_host(record: &AdminRecord, told: &str) -> Option<Said> {
     let (action, id) = match record {
         AdminRecord::Revised(revised) => ("changeInstallation", &revised.installation.id),
         AdminRecord::Standing { id, .. } => ("changeStanding", id),
+        AdminRecord::RolledBack(back) => ("rollback", &back.new.installation.id),
+        AdminRecord::Committed(committed) => ("commitUpgrade", &committed.id),
         AdminRecord::Purged { id, .. } => ("purge", id),
         AdminRecord::Missed { id, .. } => ("skipReadings", id),
         _ => return None,

@@ -243,7 +243,7 @@ impl Node {
     /// Gives a change by an admin to the committer.
     fn hand_in(&self, record: AdminRecord) -> Answer<HandedIn> {
         let told = told(&record);
-        let deed = current();
+        let deed = current().filter(|_| !audit::is_preparation(&record));
         let said = match &deed {
             Some(deed) => Some(deed.said(Outcome::Done, "", &told)),
             None => audit::of_the_host(&record, &told),
