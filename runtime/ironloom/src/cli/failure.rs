@@ -34,6 +34,11 @@ pub(super) enum Failure {
         /// Whether there was a connection, so that the request may have been carried out.
         sent: bool,
     },
+    /// What answers there isn't the server that was meant, or it can't be known.
+    Distrusted {
+        url: String,
+        reason: String,
+    },
     /// The server answered before, or took the request, and doesn't answer any more.
     Lost {
         /// The whole message.
@@ -61,7 +66,7 @@ impl Failure {
     /// The time after which it is worth another try, where it is: the server is busy, or it is gone and may come back.
     pub(super) fn again(&self) -> Option<Duration> {
         match self {
-            Self::Refused(problem) if matches!(problem.status, 503 | 507) => {
+            Self::Refused(problem) if matches!(problem.status, 429 | 503 | 507) => {
                 Some(Duration::from_secs(problem.retry_after.unwrap_or(0)))
             }
             Self::NotReached { .. } | Self::Lost { .. } => Some(Duration::ZERO),
@@ -77,7 +82,7 @@ impl Failure {
                 409 | 412 => code::CONFLICT,
                 _ => code::REFUSED,
             },
-            Self::NotReached { .. } | Self::Lost { .. } => code::NOT_REACHED,
+            Self::NotReached { .. } | Self::Distrusted { .. } | Self::Lost { .. } => code::NOT_REACHED,
             Self::Interrupted(_) => code::INTERRUPTED,
             Self::Misuse(_) => code::MISUSE,
             Self::Other(_) | Self::File(_) => code::REFUSED,
@@ -131,6 +136,13 @@ impl fmt::Display for Failure {
                 write!(
                     f,
                     "hint: A command that changes something may have done so: look before you run it again."
+                )
+            }
+            Self::Distrusted { url, reason } => {
+                writeln!(f, "error: no connection to {}: {}", clean(url), clean(reason))?;
+                write!(
+                    f,
+                    "hint: --ca FILE or IRONLOOM_CA names certificates to trust; --url names the server."
                 )
             }
             Self::Misuse(text)

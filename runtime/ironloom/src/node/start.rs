@@ -68,8 +68,18 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
 
 /// Opens the data folder and starts everything, as [`start`] does, and leaves the process as it is.
 pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> {
-    let NodeOptions { config, data, warnings, admin_token, throwaway, by_steps, compiled, telemetry, source } =
-        options;
+    let NodeOptions {
+        config,
+        data,
+        warnings,
+        admin_token,
+        throwaway,
+        by_steps,
+        compiled,
+        telemetry,
+        tls,
+        source,
+    } = options;
     let folders = Folders::prepare(&data, &config, compiled)?;
     let lanes = Arc::new(Lanes::new(data.join("app-logs")));
     let opened = open_data(&data, throwaway, &config, &telemetry, &lanes)?;
@@ -110,6 +120,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         full: Arc::new(AtomicBool::new(false)),
         failure: core.failure,
         telemetry,
+        tls,
         shown: Mutex::default(),
         clock_step: Arc::default(),
         warnings,
