@@ -1,4 +1,4 @@
-//! How much of the server anybody may take: requests, connections and headers.
+//! Limits of what anybody may take of the server: requests, connections and headers.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -78,16 +78,12 @@ fn of_rustls<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> 
         if let Some(found) = error.downcast_ref::<rustls::Error>() {
             return Some(found);
         }
-        // One that io::Error wraps is its source's source: the wrapped one itself is left out.
+        // The error that io::Error wraps isn't its source; that one's source is.
         let io = error.downcast_ref::<std::io::Error>();
         if let Some(inner) = io.and_then(|io| io.get_ref()) {
             return of_rustls(inner);
         }
-        next = match error.downcast_ref::<ureq::Error>() {
-            Some(ureq::Error::Rustls(found)) => return Some(found),
-            Some(ureq::Error::Io(io)) => Some(io),
-            _ => error.source(),
-        };
+        next = error.source();
     }
     None
 }

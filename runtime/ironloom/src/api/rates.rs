@@ -1,4 +1,4 @@
-//! How many requests come in a second: of each token, and of each address without one.
+//! Requests in a second: those of each token, and of each address without one.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -217,7 +217,7 @@ mod tests {
             .filter(|operation| operation.pace() == Pace::Unbounded)
             .map(|operation| (operation.method, operation.path))
             .collect();
-        assert_eq!(unbounded, [("get", "/healthz"), ("get", "/readyz"), ("post", "/v1/halt")]);
+        assert_eq!(unbounded, [("post", "/v1/halt"), ("get", "/healthz"), ("get", "/readyz")]);
     }
 
     #[test]

@@ -64,9 +64,18 @@ fn authorities(access: &Access) -> Result<Vec<Certificate<'static>>, String> {
     Ok(all.iter().map(|one| Certificate::from_der(one).to_owned()).collect())
 }
 
+/// Why a server isn't trusted, in words; `None` where the reason is another one.
+pub(crate) fn distrust(error: &ureq::Error) -> Option<String> {
+    match error {
+        ureq::Error::Rustls(error) => authorities::distrust(error),
+        ureq::Error::Io(error) => authorities::distrust(error),
+        _ => None,
+    }
+}
+
 /// The words for an error, with what to do about it.
 pub(super) fn problem(error: &ureq::Error) -> String {
-    match authorities::distrust(error) {
+    match distrust(error) {
         Some(reason) if reason.ends_with("no authority that is trusted") => {
             format!("{reason}; name the file of its authority by [catalogs] ca")
         }

@@ -13,7 +13,7 @@ use super::credentials::Credentials;
 use super::failure::Failure;
 use crate::api::facade::Problem;
 use crate::api::problem::PROBLEM_JSON;
-use crate::authorities;
+use crate::catalogs::web::distrust;
 
 /// The longest answer that is taken: pages are bounded by the server.
 const MAX_ANSWER: u64 = 1 << 30;
@@ -210,7 +210,7 @@ impl Client {
     }
 
     fn not_reached(&self, error: &ureq::Error) -> Failure {
-        if let Some(reason) = authorities::distrust(error) {
+        if let Some(reason) = distrust(error) {
             return Failure::Distrusted { url: self.url.clone(), reason };
         }
         let sent = !is_before_connection(error);

@@ -1,4 +1,4 @@
-//! What a command shows a server, and what it holds the server's certificate against.
+//! The token that a command shows a server, and the authorities that it holds the server's certificate against.
 
 use std::sync::Arc;
 

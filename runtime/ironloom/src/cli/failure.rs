@@ -34,7 +34,7 @@ pub(super) enum Failure {
         /// Whether there was a connection, so that the request may have been carried out.
         sent: bool,
     },
-    /// What answers there isn't the server that was meant, or it can't be known.
+    /// The server that answers isn't the one that was meant, or it can't be known.
     Distrusted {
         url: String,
         reason: String,

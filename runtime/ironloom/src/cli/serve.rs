@@ -195,10 +195,7 @@ impl Serve {
                 return Ok(());
             }
         };
-        let node = started.map_err(|error| match error {
-            StartError::Refused(reason) => Failure::Other(anyhow!(reason)),
-            StartError::Storage(reason) => Failure::Storage(reason),
-        })?;
+        let node = started.map_err(unstarted)?;
         let (stop, stopping) = watch::channel(false);
         let api = Api::new(Arc::clone(&node).facade(), guard, rates, metrics);
         let server = tokio::spawn(server::serve(listener, Site::new(api), bounds, tls, stopping));
@@ -241,6 +238,13 @@ impl Serve {
                 Err(anyhow!("stopped without waiting; the next start recovers what is durable").into())
             }
         }
+    }
+}
+
+fn unstarted(error: StartError) -> Failure {
+    match error {
+        StartError::Refused(reason) => Failure::Other(anyhow!(reason)),
+        StartError::Storage(reason) => Failure::Storage(reason),
     }
 }
 

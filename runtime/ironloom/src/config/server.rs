@@ -80,7 +80,7 @@ impl TokenRule {
 
 /// Fewer, and the connections of an admin and of a few sources would push each other out.
 const MIN_CONNECTIONS: usize = 16;
-/// What a process may have descriptors for beside its own files.
+/// A process may have descriptors for as many, and for its own files.
 const MAX_CONNECTIONS: usize = 65_536;
 const MIN_IDLE: Span = Span(1_000_000_000);
 const MAX_IDLE: Span = Span(3_600_000_000_000);

@@ -90,11 +90,10 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
     super::outdated::tell(&lanes, &config);
     super::access::make_first_token(&data, &core.shared, &core.committer, admin_token)?;
     let kill_switch = super::halt::KillSwitch::open(&data, &core.shared);
-    let pacing = if by_steps { Pacing::BySteps } else { Pacing::Measured };
     let folder = source.folder().to_owned();
     let catalogs = super::catalogs::Catalogs::open(folders.catalogs, &core.shared.catalogs.read());
     let node = Arc::new(Node {
-        runner: Arc::new(runner(&core, &lanes, &folders.sandbox, &config, pacing)),
+        runner: Arc::new(runner(&core, &lanes, &folders.sandbox, &config, by_steps)),
         config: ArcSwap::from_pointee(config),
         source: tokio::sync::Mutex::new(source),
         shared: core.shared,
@@ -276,8 +275,9 @@ fn runner(
     lanes: &Arc<Lanes>,
     sandbox: &Arc<Sandbox>,
     config: &Config,
-    pacing: Pacing,
+    by_steps: bool,
 ) -> Runner {
+    let pacing = if by_steps { Pacing::BySteps } else { Pacing::Measured };
     let limits = batch_limits(config);
     let cores = ironloom_sandbox::cores();
     let shared = Arc::clone(&core.shared);
