@@ -1,9 +1,12 @@
 //! Requests to the server, and its errors as `application/problem+json`.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::described;
 
@@ -70,15 +73,29 @@ impl Answer {
     }
 }
 
+fn agent(tls: TlsConfig) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .tls_config(tls)
+        .timeout_global(Some(Duration::from_secs(120)));
+    config.build().new_agent()
+}
+
 impl Client {
     /// A client of the server at this URL, such as `http://127.0.0.1:7420`.
     pub fn new(url: &str) -> Self {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .timeout_global(Some(Duration::from_secs(120)));
-        Self { url: url.to_owned(), agent: config.build().new_agent(), token: None }
+        Self { url: url.to_owned(), agent: agent(TlsConfig::default()), token: None }
+    }
+
+    /// A client that holds the server's certificate against this authority.
+    pub fn trusting(url: &str, ca: &Path) -> Result<Self> {
+        let ca = Certificate::from_pem(&std::fs::read(ca)?)?;
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(RootCerts::Specific(Arc::new(vec![ca])));
+        Ok(Self { url: url.to_owned(), agent: agent(tls.build()), token: None })
     }
 
     /// The same for whoever has this token.

@@ -27,6 +27,8 @@ pub struct Setup {
     env: Vec<(String, String)>,
     arguments: Vec<String>,
     ip: IpAddr,
+    /// The authority of its certificate.
+    ca: Option<PathBuf>,
     /// 0: any that is free.
     port: u16,
 }
@@ -45,6 +47,7 @@ impl Setup {
             env,
             arguments,
             ip,
+            ca: None,
             port: 0,
         })
     }
@@ -95,6 +98,13 @@ impl Setup {
     #[must_use]
     pub fn ip(mut self, ip: IpAddr) -> Self {
         self.ip = ip;
+        self
+    }
+
+    /// With a certificate of this authority.
+    #[must_use]
+    pub fn trusting(mut self, ca: PathBuf) -> Self {
+        self.ca = Some(ca);
         self
     }
 
@@ -170,10 +180,18 @@ impl Setup {
             }
         };
         let url = url.with_context(|| format!("the first line on stdout is {first:?}"))?;
-        let address: SocketAddr =
-            url.strip_prefix("http://").context("no URL").and_then(|address| Ok(address.parse()?))?;
+        let (scheme, address) = url.split_once("://").context("no URL")?;
+        let mut address: SocketAddr = address.parse()?;
         ensure!(address.ip() == self.ip, "the server listens on {url}");
-        server.client = Client::new(&url);
+        // Only loopback is contacted.
+        if address.ip().is_unspecified() {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        let url = format!("{scheme}://{address}");
+        server.client = match &self.ca {
+            Some(ca) => Client::trusting(&url, ca)?,
+            None => Client::new(&url),
+        };
         Ok(server)
     }
 

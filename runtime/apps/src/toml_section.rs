@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
 
@@ -119,6 +120,17 @@ impl<'f, 't> Field<'f, 't> {
     /// The value of a text.
     pub fn text(&self) -> Option<&str> {
         self.value.as_str().or_else(|| self.wrong_type("a text in quotes"))
+    }
+
+    /// The name of a file.
+    pub fn file(&self) -> Option<PathBuf> {
+        let text = self.text()?;
+        // A secret that somebody has put here instead, which isn't shown.
+        if text.contains(['\n', '{']) || text.contains("-----BEGIN") {
+            self.refuse("must be the name of a file; what that holds isn't written here");
+            return None;
+        }
+        Some(PathBuf::from(text))
     }
 
     /// Returns the value that a text stands for.

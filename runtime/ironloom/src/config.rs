@@ -7,12 +7,12 @@ mod history;
 pub(crate) mod keys;
 mod off;
 mod policy;
+mod server;
 mod source;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -25,10 +25,10 @@ pub(crate) use self::copies::Copies;
 pub(crate) use self::history::History;
 use self::off::{unless_off, within};
 pub(crate) use self::policy::{NotAllowed, Policy};
+pub(crate) use self::server::{Rates, Server, TlsFiles};
 pub(crate) use self::source::{MAX_FILE, Source, SourceError};
 use crate::catalogs::web::Access;
 use crate::connectors::{ConnectorConfig, check_name};
-use crate::telemetry::LogLines;
 use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::cron::time_zone;
 use ironloom_apps::pattern::Pattern;
@@ -65,48 +65,6 @@ pub(crate) struct Config {
     /// `[points."pattern"]`, in the order of the patterns.
     pub points: Vec<PointUnit>,
     pub connectors: BTreeMap<String, ConnectorConfig>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Server {
-    /// The address of the API.
-    pub listen: SocketAddr,
-    /// Further names of the server.
-    pub hosts: Vec<String>,
-    /// Who needs a token.
-    pub tokens: TokenRule,
-    /// The server's own log lines that are written.
-    pub log: LogLines,
-}
-
-/// Who needs a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TokenRule {
-    /// Everybody, unless only programs of this machine reach the server.
-    Auto,
-    Required,
-    Optional,
-}
-
-impl TokenRule {
-    const ALL: [Self; 3] = [Self::Auto, Self::Required, Self::Optional];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Required => "required",
-            Self::Optional => "optional",
-        }
-    }
-
-    /// Says if a token is needed at an address.
-    pub(crate) fn requires(self, listen: SocketAddr) -> bool {
-        match self {
-            Self::Auto => !listen.ip().is_loopback(),
-            Self::Required => true,
-            Self::Optional => false,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +167,7 @@ impl Config {
 
     // All sections are read before a missing one ends the reading, so that every error is found.
     fn assemble(root: &mut Section<'_, '_>) -> Option<Self> {
-        let server = server(root.table("server"));
+        let server = Server::read(root.table("server"));
         let store_section = root.table("store");
         let log = log(root.table("log"));
         let store = store(store_section, log.map_or(Bytes(MIN_SEGMENT), |log| log.segment));
@@ -272,47 +230,6 @@ fn size(field: Option<Field<'_, '_>>, least: u64) -> Option<Bytes> {
         return None;
     }
     Some(bytes)
-}
-
-fn server(mut section: Section<'_, '_>) -> Option<Server> {
-    let listen = key(&mut section, "server", "listen");
-    let hosts = key(&mut section, "server", "hosts");
-    let tokens = key(&mut section, "server", "tokens");
-    let log = key(&mut section, "server", "log").and_then(|field| field.parsed(str::parse));
-    section.finish();
-    let tokens = tokens.and_then(|field| {
-        field.parsed(|text| {
-            let rule = TokenRule::ALL.into_iter().find(|rule| rule.name() == text);
-            rule.ok_or_else(|| format!("{text:?} is none of auto, required and optional"))
-        })
-    });
-    let listen = listen.and_then(|field| {
-        let wrong =
-            |text: &str| format!("{text:?} is not an address with a port, such as \"127.0.0.1:7420\"");
-        field.parsed(|text| text.parse().map_err(|_| wrong(text)))
-    });
-    let hosts = hosts.and_then(|field| {
-        let hosts = field.texts()?;
-        for host in &hosts {
-            if let Err(problem) = check_host(host) {
-                field.refuse(problem);
-            }
-        }
-        Some(hosts)
-    });
-    Some(Server { listen: listen?, hosts: hosts?, tokens: tokens?, log: log? })
-}
-
-/// Checks a name as the Host header gives it, without the port.
-fn check_host(host: &str) -> Result<(), String> {
-    let is_name = !host.is_empty()
-        && host.len() <= 253
-        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
-    let is_address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
-    if is_name || is_address {
-        return Ok(());
-    }
-    Err(format!("{host:?} is not a host name; write it without scheme and port, such as \"loom.local\""))
 }
 
 fn store(mut section: Section<'_, '_>, segment: Bytes) -> Option<Store> {

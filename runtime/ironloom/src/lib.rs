@@ -6,6 +6,7 @@
 mod access;
 mod api;
 mod aside;
+mod authorities;
 mod backup;
 mod catalogs;
 mod cli;

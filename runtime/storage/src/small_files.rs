@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -21,6 +22,8 @@ pub enum ReadError {
         size: Option<u64>,
         most: u64,
     },
+    #[error("{} has a secret and may be read or changed by everybody on this machine; run `chmod o= {}`", path.display(), path.display())]
+    Open { path: PathBuf },
 }
 
 fn so_many(size: Option<u64>, most: u64) -> String {
@@ -30,6 +33,22 @@ fn so_many(size: Option<u64>, most: u64) -> String {
 /// Reads a file of at most so many bytes, and no more of any other.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
     read_open(File::open(path).map_err(|error| ReadError::Io { path: path.to_owned(), error })?, path, most)
+}
+
+/// Reads a file with a secret likewise, which others than its user and its group must not reach.
+pub fn read_secret(path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
+    let failed = |error| ReadError::Io { path: path.to_owned(), error };
+    let file = File::open(path).map_err(failed)?;
+    let told = file.metadata().map_err(failed)?;
+    if told.is_file() && told.permissions().mode() & 0o007 != 0 {
+        return Err(ReadError::Open { path: path.to_owned() });
+    }
+    read_open(file, path, most)
+}
+
+/// Reads a text with a secret likewise.
+pub fn read_secret_text(path: &Path, most: u64) -> Result<String, ReadError> {
+    text_of(read_secret(path, most)?, path)
 }
 
 /// Reads a file that is open. Errors name it by this path.
@@ -49,15 +68,20 @@ pub fn read_open(file: File, path: &Path, most: u64) -> Result<Vec<u8>, ReadErro
 
 /// Reads a text likewise.
 pub fn read_text(path: &Path, most: u64) -> Result<String, ReadError> {
+    text_of(read(path, most)?, path)
+}
+
+fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, ReadError> {
+    // The error of the library has the bytes in it.
     let not_text =
         |_| ReadError::Io { path: path.to_owned(), error: io::Error::other("it is not UTF-8 text") };
-    String::from_utf8(read(path, most)?).map_err(not_text)
+    String::from_utf8(bytes).map_err(not_text)
 }
 
 /// Writes a file so that nobody ever sees half of it, for everybody who may see the folder.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = unnamed(path, bytes)?;
-    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
     file.persist(path)?;
     Ok(())
 }
@@ -65,7 +89,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Writes a file so that nobody ever sees half of it, for its owner alone. It is durable when this returns.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = unnamed(path, bytes)?;
-    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     File::open(folders::parent(path))?.sync_all()
@@ -83,6 +107,27 @@ pub fn unnamed(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_read_where_others_cant() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("own.key");
+        std::fs::write(&path, b"hunter2").unwrap();
+        let with = |mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            read_secret_text(&path, 64)
+        };
+        for mode in [0o600, 0o400, 0o640, 0o660] {
+            assert_eq!(with(mode).unwrap(), "hunter2");
+        }
+        for mode in [0o644, 0o604, 0o602] {
+            let told = with(mode).unwrap_err().to_string();
+            assert!(told.contains("own.key has a secret") && told.contains("chmod o="), "{told}");
+        }
+        std::fs::write(&path, b"\xffhunter2").unwrap();
+        let error = with(0o600).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2") && error.to_string().contains("UTF-8"));
+    }
 
     #[test]
     fn a_file_is_read_up_to_its_bound_and_named_beyond() {

@@ -16,6 +16,7 @@ use super::held::Held;
 use super::operation::Operation;
 use super::params::{Params, TokenId};
 use super::problem::Problem;
+use super::rates::{Caller, Peer};
 use super::{Api, answers};
 use crate::access::{Action, Denied, Principal, Resource, Token, TokenHash, authorize};
 use ironloom_types::ids::TenantId;
@@ -25,7 +26,17 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Says who sends this request and what it came with, for the handler and for answers that take long; or refuses it.
 pub(super) fn admit(api: &Api, operation: &Operation, request: &mut Request) -> Result<(), Problem> {
-    let (principal, hash) = principal(api, request.headers())?;
+    let peer = request.extensions().get::<Peer>().copied();
+    let found = principal(api, request.headers());
+    let caller = match &found {
+        Ok((_, Some(hash))) => Some(Caller::of(hash)),
+        Ok((Principal::Local, None)) => peer.filter(|peer| !peer.is_local()).map(Caller::Open),
+        _ => peer.map(Caller::Stranger),
+    };
+    if let Some(caller) = caller {
+        api.rates.count(caller, operation)?;
+    }
+    let (principal, hash) = found?;
     let resource = match operation.needs {
         Action::Administer | Action::Probe | Action::Identify => Resource::Platform,
         _ => Resource::Tenant(TenantId::MAIN),

@@ -9,12 +9,17 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::rates::Peer;
+use crate::config::Server;
+
 /// The bounds of connections.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// Connections for all requests.
     pub all: usize,
-    /// Connections beyond these, for requests that move little.
+    /// Those of one peer that isn't on this machine.
+    pub of_peer: usize,
+    /// Connections beyond all, for requests that move little.
     pub reserve: usize,
     /// The time that an answer may stall whatever its length.
     pub stuck: Duration,
@@ -25,9 +30,20 @@ pub(super) struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         let (stuck, headers) = (Duration::from_secs(20), Duration::from_secs(30));
-        Self { all: 1_024, reserve: 32, stuck, headers }
+        Self { all: 1_024, of_peer: 256, reserve: RESERVE, stuck, headers }
     }
 }
+
+impl Bounds {
+    /// Those that the configuration says.
+    pub(crate) fn of(server: &Server) -> Self {
+        let (all, of_peer) = (server.connections, server.connections_per_address);
+        Self { all, of_peer, headers: server.idle.duration(), ..Self::default() }
+    }
+}
+
+/// Connections that are kept for requests that move little.
+const RESERVE: usize = 32;
 
 /// Marks requests on a connection from the reserve: an extension of theirs.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +74,7 @@ pub(super) struct Connection {
     /// It was told to make room.
     ending: AtomicBool,
     in_reserve: bool,
+    peer: Peer,
 }
 
 /// A connection's place, given back when it is dropped.
@@ -128,22 +145,27 @@ impl Connections {
         }
     }
 
-    /// A place for a connection that has come.
-    pub(super) async fn place(&self) -> Option<(Arc<Connection>, Place)> {
+    /// A place for a connection that has come; none where its peer has all that one may have, and works on each.
+    pub(super) async fn place(&self, peer: Peer) -> Option<(Arc<Connection>, Place)> {
         let permit = loop {
             let waited = tokio::time::timeout(LOOK, Arc::clone(&self.free).acquire_owned());
             if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
                 break permit;
             }
-            end_the_idlest(&self.open.lock());
+            end_the_idlest(&self.open.lock(), None);
             if let Ok(permit) = waited.await {
                 break permit.ok()?;
             }
         };
         let mut open = self.open.lock();
-        let staying = open.values().filter(|connection| !connection.ending.load(Ordering::Relaxed)).count();
+        let stays = |connection: &&Arc<Connection>| !connection.ending.load(Ordering::Relaxed);
+        let of_peer = open.values().filter(stays).filter(|connection| connection.peer == peer).count();
+        if of_peer >= self.bounds.of_peer && !peer.is_local() && !end_the_idlest(&open, Some(peer)) {
+            return None;
+        }
+        let staying = open.values().filter(stays).count();
         // Only where all the others are at work is it one of those that are kept.
-        let in_reserve = staying >= self.bounds.all && !end_the_idlest(&open);
+        let in_reserve = staying >= self.bounds.all && !end_the_idlest(&open, None);
         let connection = Arc::new(Connection {
             began: self.began,
             busy: AtomicBool::new(false),
@@ -153,6 +175,7 @@ impl Connections {
             end: Notify::new(),
             ending: AtomicBool::new(false),
             in_reserve,
+            peer,
         });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         open.insert(id, Arc::clone(&connection));
@@ -161,10 +184,12 @@ impl Connections {
 }
 
 /// Ends the connection that waits longest for a request, or for its answer to be read; `false` where all
-/// are at work.
-fn end_the_idlest(open: &BTreeMap<u64, Arc<Connection>>) -> bool {
+/// are at work. Of this peer alone, where one is named.
+fn end_the_idlest(open: &BTreeMap<u64, Arc<Connection>>, of: Option<Peer>) -> bool {
     let is_idle = |connection: &&Arc<Connection>| {
-        !connection.busy.load(Ordering::Relaxed) && !connection.ending.load(Ordering::Relaxed)
+        !connection.busy.load(Ordering::Relaxed)
+            && !connection.ending.load(Ordering::Relaxed)
+            && of.is_none_or(|peer| connection.peer == peer)
     };
     let idlest =
         open.values().filter(is_idle).min_by_key(|connection| connection.last.load(Ordering::Relaxed));
@@ -173,4 +198,36 @@ fn end_the_idlest(open: &BTreeMap<u64, Arc<Connection>>) -> bool {
         idlest.end.notify_one();
     }
     idlest.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_address_leaves_places_to_the_others() {
+        let bounds = Bounds { all: 8, of_peer: 2, reserve: 1, ..Bounds::default() };
+        let connections = Connections::new(bounds);
+        let peer = |address: &str| Peer::of(address.parse().unwrap());
+        let (greedy, other, local) = (peer("192.0.2.7"), peer("192.0.2.8"), peer("127.0.0.1"));
+        let first = connections.place(greedy).await.unwrap();
+        let second = connections.place(greedy).await.unwrap();
+        first.0.set_busy(true);
+        // Its own idle one makes room, and nobody else's.
+        let elsewhere = connections.place(other).await.unwrap();
+        let third = connections.place(greedy).await.unwrap();
+        second.0.ended().await;
+        assert!(!elsewhere.0.ending.load(Ordering::Relaxed));
+        drop(second);
+        third.0.set_busy(true);
+        assert!(connections.place(greedy).await.is_none(), "all of its connections are at work");
+        drop(first);
+        assert!(connections.place(greedy).await.is_some());
+        // A proxy on this machine has those of many.
+        let mut of_proxy = Vec::new();
+        for _ in 0..4 {
+            of_proxy.push(connections.place(local).await.unwrap());
+            of_proxy.iter().for_each(|(connection, _)| connection.set_busy(true));
+        }
+    }
 }

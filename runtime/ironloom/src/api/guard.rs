@@ -23,6 +23,8 @@ pub(crate) struct Guard {
     pub listen: SocketAddr,
     /// Further names: `[server] hosts`, such as those of a proxy in front of it.
     pub hosts: Vec<String>,
+    /// It speaks TLS itself.
+    pub tls: bool,
     /// Whoever shows no token may nothing; else it may everything.
     pub tokens_required: bool,
 }
@@ -43,6 +45,10 @@ impl Guard {
             }
             Err(_) => self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name)),
         }
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls { "https://" } else { "http://" }
     }
 
     /// Refuses what doesn't come from this machine's own programs.
@@ -72,15 +78,15 @@ impl Guard {
                     "host",
                     format!("this server isn't called {:?}", name.host()),
                 )
-                .hint(format!("Call it http://{}.", canonical(arrived)))
+                .hint(format!("Call it {}{}.", self.scheme(), canonical(arrived)))
                 .hint("Further names are listed in `[server] hosts`."));
             }
         }
         if request.headers().contains_key(header::ORIGIN) {
             let origin = single(request.headers(), header::ORIGIN).unwrap_or_default();
-            // A proxy speaks TLS under the names that it was given, and this server doesn't.
+            // A proxy speaks TLS under the names that it was given, where this server doesn't.
             let of_proxy = self.hosts.iter().any(|name| name.eq_ignore_ascii_case(host.host()));
-            let own = origin.strip_prefix("http://");
+            let own = origin.strip_prefix(self.scheme());
             let own = own.or_else(|| origin.strip_prefix("https://").filter(|_| of_proxy));
             if own != Some(host.as_str()) {
                 let detail = format!("requests from web pages of {origin:?} aren't accepted");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::capsule::{Capsule, Rerun};
 use super::facade::{Facade, Later, Pushed};
+use super::tls::Tls;
 use crate::config::{Config, Source};
 use crate::telemetry::Telemetry;
 use ironloom_sandbox::Compiled;
@@ -36,6 +37,8 @@ pub(crate) struct NodeOptions {
     /// The form in which apps are compiled.
     pub compiled: Compiled,
     pub telemetry: Arc<Telemetry>,
+    /// The certificate of the API, which a reload reads anew.
+    pub tls: Option<Arc<Tls>>,
     /// The source of the configuration, for who asks for it again.
     pub source: Source,
 }

@@ -41,6 +41,7 @@ mod params;
 mod platform;
 pub(crate) mod problem;
 mod push;
+mod rates;
 pub(crate) mod readings;
 mod rehearsals;
 mod revision;
@@ -55,7 +56,9 @@ mod stream;
 mod system;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;
 pub(crate) mod value;
+mod wire;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -70,6 +73,7 @@ use self::memory::Memory;
 pub(crate) use self::problem::FEED_CLOCK;
 use self::problem::Problem;
 pub(crate) use self::push::{MAX_KEY, is_key};
+use self::rates::Rates;
 pub(crate) use self::site::Site;
 pub(crate) use self::stream::{DONE as STREAM_DONE, Mark as StreamMark, Word as StreamWord};
 use crate::telemetry::{BadLine, Metrics};
@@ -96,6 +100,7 @@ pub(crate) struct Api(Arc<Context>);
 pub(crate) struct Context {
     node: Arc<dyn Facade>,
     guard: Guard,
+    rates: Rates,
     metrics: Metrics,
     memory: Shares,
     /// Places of pushes that wait for apps.
@@ -138,10 +143,16 @@ impl Default for Shares {
 
 impl Api {
     /// An API on this node.
-    pub(crate) fn new(node: Arc<dyn Facade>, guard: Guard, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        node: Arc<dyn Facade>,
+        guard: Guard,
+        limits: crate::config::Rates,
+        metrics: Metrics,
+    ) -> Self {
         let waiting = Arc::new(Semaphore::new(MAX_WAITING_PUSHES));
         let listeners = Arc::new(Semaphore::new(MAX_LISTENERS));
-        Self(Arc::new(Context { node, guard, metrics, memory: Shares::default(), waiting, listeners }))
+        let (rates, memory) = (Rates::new(limits), Shares::default());
+        Self(Arc::new(Context { node, guard, rates, metrics, memory, waiting, listeners }))
     }
 
     /// Counts lines that were passed over, beside others that were taken.

@@ -724,6 +724,9 @@ pub(crate) struct Status {
     pub installations: BTreeMap<InstallationState, u64>,
     /// The number of connectors in each state that some are in.
     pub connectors: BTreeMap<String, u64>,
+    /// The end of the server's certificate, or the earliest one in its chain; none where it speaks no TLS.
+    #[serde(default)]
+    pub certificate_until: Option<Timestamp>,
     pub disk: DiskUse,
 }
 

@@ -44,6 +44,29 @@ pub(super) struct Operation {
     pub handler: fn() -> MethodRouter<Api>,
 }
 
+/// The way in which its requests are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Pace {
+    /// Not at all: they have to come through.
+    Unbounded,
+    /// As pushes, which the log slows anyway.
+    Pushes,
+    Requests,
+}
+
+impl Operation {
+    pub(super) fn pace(&self) -> Pace {
+        match (self.needs, self.id) {
+            (Action::Probe, _) | (_, HALT) => Pace::Unbounded,
+            (Action::Push, _) => Pace::Pushes,
+            _ => Pace::Requests,
+        }
+    }
+}
+
+/// The kill switch.
+const HALT: &str = "halt";
+
 /// A header or a parameter of the query.
 pub(super) struct Parameter {
     pub name: &'static str,

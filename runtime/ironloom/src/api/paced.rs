@@ -18,7 +18,7 @@ use super::connections::Connection;
 /// Bytes of an answer that have to go out in each second, beyond the time for which it may be stuck.
 const LEAST_RATE: u64 = 32 << 10;
 
-/// A stream that tells its connection of all that comes and goes.
+/// A stream that tells its connection of all that goes.
 pub(super) struct Paced {
     stream: Arc<TcpStream>,
     connection: Arc<Connection>,
@@ -76,17 +76,10 @@ impl AsyncRead for Paced {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.connection.is_held_back() {
-            // Without a waker: see `Connection::allow`.
-            return Poll::Pending;
-        }
         loop {
             ready!(self.stream.poll_read_ready(context))?;
             match self.stream.try_read_buf(buffer) {
-                Ok(bytes) => {
-                    self.connection.receives(bytes);
-                    return Poll::Ready(Ok(()));
-                }
+                Ok(_) => return Poll::Ready(Ok(())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }

@@ -91,6 +91,7 @@ pub(crate) const KINDS: &[&str] = &[
     "stopping",
     "storage-full",
     "taken-over",
+    "tls",
     "token",
     "too-large",
     "too-many-apps",
@@ -100,6 +101,7 @@ pub(crate) const KINDS: &[&str] = &[
     "too-many-files",
     "too-many-matches",
     "too-many-points",
+    "too-many-requests",
     "too-many-revisions",
     "too-many-shapes",
     "too-many-streams",
@@ -289,6 +291,12 @@ impl Problem {
     /// 422: understood, but refused as it stands.
     pub(crate) fn refused(kind: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Understood, but refused", kind, detail)
+    }
+
+    /// 429: more requests than are answered; the same one may be sent again after `retry_after`.
+    pub(crate) fn too_many_requests(detail: impl Into<String>, retry_after: Duration) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests", "too-many-requests", detail)
+            .retry(retry_after)
     }
 
     /// 431: more headers than are taken.

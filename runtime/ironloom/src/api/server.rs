@@ -18,28 +18,31 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::connections::{Bounds, Connection, Connections, InReserve, Place};
+pub(crate) use super::connections::Bounds;
+use super::connections::{Connection, Connections, InReserve, Place};
 use super::guard::{ArrivedAt, MAX_HEADERS};
 use super::held::Held;
 use super::paced::Paced;
+use super::rates::Peer;
 use super::site::Site;
+use super::tls::Tls;
+use super::wire::Wire;
 
 /// The time that running requests have once the server stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
+/// The time for a handshake of TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The time and bytes for which a refused body is still read.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 const REFUSED_BYTES: usize = 64 << 20;
 
 /// Serves until `shutdown` becomes true, then ends what is under way.
-pub(crate) async fn serve(listener: TcpListener, site: Site, shutdown: watch::Receiver<bool>) {
-    serve_within(listener, site, shutdown, Bounds::default()).await;
-}
-
-pub(super) async fn serve_within(
+pub(crate) async fn serve(
     listener: TcpListener,
     site: Site,
-    mut shutdown: watch::Receiver<bool>,
     bounds: Bounds,
+    tls: Option<Arc<Tls>>,
+    mut shutdown: watch::Receiver<bool>,
 ) {
     let connections = Connections::new(bounds);
     let (running, mut all_ended) = mpsc::channel::<()>(1);
@@ -48,53 +51,13 @@ pub(super) async fn serve_within(
             taken = take(&listener, &connections) => taken,
             _ = shutdown.wait_for(|stop| *stop) => break,
         };
-        let Some(Taken { stream, arrived, connection, place }) = taken else { continue };
-        let (site, served) = (site.clone(), Arc::clone(&connection));
-        let (place, stream) = (Arc::new(place), Arc::new(stream));
-        let held = {
-            let (connection, place) = (Arc::clone(&connection), Arc::clone(&place));
-            Held::new(connection, &stream, place, shutdown.clone(), running.clone())
-        };
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(held.clone());
-            answer(site.clone(), request, arrived, Arc::clone(&served))
-        });
-        let serving = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(bounds.headers)
-            // Who has sent all may say so and wait for the answer. One that is really gone is noticed when it is
-            // written; handlers that take long end before, see `while_wanted`, or have a bound.
-            .half_close(true)
-            .max_buf_size(MAX_HEADERS)
-            .serve_connection(
-                TokioIo::new(Paced::new(stream, Arc::clone(&connection), bounds.stuck)),
-                service,
-            )
-            .with_upgrades();
-        let (mut stop, is_running) = (shutdown.clone(), running.clone());
+        let Some(taken) = taken else { continue };
+        let (site, tls, stop, running) = (site.clone(), tls.clone(), shutdown.clone(), running.clone());
         tokio::spawn(async move {
-            let mut serving = pin!(serving);
-            let mut stopping = false;
-            loop {
-                tokio::select! {
-                    // A caller that goes away or breaks the protocol is no fault of the server.
-                    ended = serving.as_mut() => {
-                        if let Err(error) = ended {
-                            tracing::debug!("connection: {error}");
-                        }
-                        break;
-                    }
-                    () = connection.ended() => {
-                        tracing::debug!("connection: makes room for another");
-                        break;
-                    }
-                    _ = stop.wait_for(|stop| *stop), if !stopping => {
-                        stopping = true;
-                        serving.as_mut().graceful_shutdown();
-                    }
-                }
+            if let Err(error) = serve_one(taken, site, bounds, tls, stop, running).await {
+                // A caller that goes away or breaks the protocol is no fault of the server.
+                tracing::debug!("connection: {error}");
             }
-            drop((place, is_running));
         });
     }
     drop((listener, running));
@@ -107,13 +70,86 @@ pub(super) async fn serve_within(
 struct Taken {
     stream: TcpStream,
     arrived: SocketAddr,
+    peer: Peer,
     connection: Arc<Connection>,
     place: Place,
 }
 
+/// Why a connection ended early.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("makes room for another")]
+    ForAnother,
+    #[error("the server stops")]
+    Stopping,
+    #[error("no TLS: {0}")]
+    NoTls(#[from] std::io::Error),
+    #[error("no TLS within {} s", HANDSHAKE.as_secs())]
+    NoTlsInTime(#[from] tokio::time::error::Elapsed),
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+async fn serve_one(
+    taken: Taken,
+    site: Site,
+    bounds: Bounds,
+    tls: Option<Arc<Tls>>,
+    mut stop: watch::Receiver<bool>,
+    running: mpsc::Sender<()>,
+) -> Result<(), Ended> {
+    let Taken { stream, arrived, peer, connection, place } = taken;
+    let (place, stream) = (Arc::new(place), Arc::new(stream));
+    let held = Held::new(Arc::clone(&connection), &stream, Arc::clone(&place), stop.clone(), running.clone());
+    let paced = Paced::new(Arc::clone(&stream), Arc::clone(&connection), bounds.stuck);
+    let wire = match &tls {
+        None => Wire::plain(paced, Arc::clone(&connection)),
+        Some(tls) => {
+            let shaken = Wire::shake_hands(tls, paced, &stream, Arc::clone(&connection));
+            tokio::select! {
+                shaken = tokio::time::timeout(HANDSHAKE, shaken) => shaken??,
+                () = connection.ended() => return Err(Ended::ForAnother),
+                _ = stop.wait_for(|stop| *stop) => return Err(Ended::Stopping),
+            }
+        }
+    };
+    // The connection's end is seen by whether anybody still has the stream.
+    drop(stream);
+    let served = Arc::clone(&connection);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(held.clone());
+        request.extensions_mut().insert(peer);
+        answer(site.clone(), request, arrived, Arc::clone(&served))
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.headers)
+        // Who has sent all may say so and wait for the answer. One that is really gone is noticed when it is
+        // written; handlers that take long end before, see `while_wanted`, or have a bound.
+        .half_close(true)
+        .max_buf_size(MAX_HEADERS)
+        // More than 100 headers are 431 by hyper's default; as a setting it takes memory for each request.
+        .serve_connection(TokioIo::new(wire), service)
+        .with_upgrades();
+    let mut serving = pin!(serving);
+    let mut stopping = false;
+    let ended = loop {
+        tokio::select! {
+            ended = serving.as_mut() => break ended.map_err(Ended::from),
+            () = connection.ended() => break Err(Ended::ForAnother),
+            _ = stop.wait_for(|stop| *stop), if !stopping => {
+                stopping = true;
+                serving.as_mut().graceful_shutdown();
+            }
+        }
+    };
+    drop((place, running));
+    ended
+}
+
 async fn take(listener: &TcpListener, connections: &Connections) -> Option<Taken> {
-    let stream = match listener.accept().await {
-        Ok((stream, _)) => stream,
+    let (stream, from) = match listener.accept().await {
+        Ok(accepted) => accepted,
         Err(error) => {
             // Out of file descriptors, as a rule: a pause lets others end.
             tracing::warn!("no connection can be accepted: {error}");
@@ -123,8 +159,9 @@ async fn take(listener: &TcpListener, connections: &Connections) -> Option<Taken
     };
     let _ = stream.set_nodelay(true);
     let arrived = stream.local_addr().ok()?;
-    let (connection, place) = connections.place().await?;
-    Some(Taken { stream, arrived, connection, place })
+    let peer = Peer::of(from.ip());
+    let (connection, place) = connections.place(peer).await?;
+    Some(Taken { stream, arrived, peer, connection, place })
 }
 
 async fn answer(

@@ -450,15 +450,20 @@ fn api() -> (Arc<Fake>, Api) {
     api_with(false)
 }
 
+/// Rates that no test comes near.
+const RATES: crate::config::Rates =
+    crate::config::Rates { requests: 100_000, pushes: 100_000, strangers: 100_000 };
+
 pub(super) fn api_with(tokens_required: bool) -> (Arc<Fake>, Api) {
     let fake = Arc::new(Fake::default());
     let guard = Guard {
         listen: "127.0.0.1:7420".parse().unwrap(),
         hosts: vec!["loom.example".to_owned()],
+        tls: false,
         tokens_required,
     };
     let node = Arc::clone(&fake) as Arc<dyn Facade>;
-    (fake, Api::new(node, guard, Metrics::default()))
+    (fake, Api::new(node, guard, RATES, Metrics::default()))
 }
 
 fn node() -> (Arc<Fake>, Site) {
@@ -861,8 +866,9 @@ async fn only_programs_on_this_machine_are_served() {
 
 #[tokio::test]
 async fn an_address_is_the_same_over_either_kind_of_socket() {
-    let guard = Guard { listen: "[::]:7420".parse().unwrap(), hosts: Vec::new(), tokens_required: false };
-    let site = Site::new(Api::new(Arc::new(Fake::default()), guard, Metrics::default()));
+    let guard =
+        Guard { listen: "[::]:7420".parse().unwrap(), hosts: Vec::new(), tls: false, tokens_required: false };
+    let site = Site::new(Api::new(Arc::new(Fake::default()), guard, RATES, Metrics::default()));
     let with = |host: &str, arrived: &str| {
         let request = Request::builder().uri("/healthz").header(header::HOST, host);
         let mut request = request.body(Body::empty()).unwrap();
@@ -1292,13 +1298,13 @@ pub(super) const BODIES: usize = 128 << 20;
 pub(super) async fn serve_node(fake: Arc<Fake>, bounds: Bounds, bodies: usize) -> Served {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = listener.local_addr().unwrap();
-    let guard = Guard { listen, hosts: Vec::new(), tokens_required: false };
-    let mut api = Api::new(fake, guard, Metrics::default());
+    let guard = Guard { listen, hosts: Vec::new(), tls: false, tokens_required: false };
+    let mut api = Api::new(fake, guard, RATES, Metrics::default());
     let shares = Shares { readings: Memory::new(bodies), ..Shares::default() };
     Arc::get_mut(&mut api.0).unwrap().memory = shares;
     let site = Site::new(api);
     let (stop, shutdown) = tokio::sync::watch::channel(false);
-    let task = tokio::spawn(super::server::serve_within(listener, site, shutdown, bounds));
+    let task = tokio::spawn(super::server::serve(listener, site, bounds, None, shutdown));
     Served { listen, stop, task }
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ureq::http::Response;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-use ironloom_storage::small_files;
+use crate::authorities;
 
 /// The time to connect to a web server, and to get the head of an answer.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -19,8 +19,6 @@ const GRACE: Duration = Duration::from_secs(20);
 const LEAST_RATE: u64 = 32 << 10;
 /// The time for a whole file.
 const WHOLE: Duration = Duration::from_secs(600);
-/// The largest file of certificates.
-const MAX_CERTIFICATES: u64 = 4 << 20;
 
 /// The configuration of the places that catalogs are read from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +36,7 @@ pub(crate) struct Access {
 pub(super) fn agent(access: &Access, with_tls: bool) -> Result<Agent, String> {
     let roots = if with_tls { authorities(access)? } else { Vec::new() };
     let tls = TlsConfig::builder()
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .unversioned_rustls_crypto_provider(authorities::provider())
         .root_certs(RootCerts::Specific(Arc::new(roots)));
     let config = Agent::config_builder()
         .http_status_as_error(false)
@@ -53,23 +51,9 @@ pub(super) fn agent(access: &Access, with_tls: bool) -> Result<Agent, String> {
 
 /// The authorities that certificates of servers are held against.
 fn authorities(access: &Access) -> Result<Vec<Certificate<'static>>, String> {
-    let system = rustls_native_certs::load_native_certs();
-    let mut all: Vec<_> =
-        system.certs.iter().map(|one| Certificate::from_der(one.as_ref()).to_owned()).collect();
+    let mut all = authorities::of_system();
     for path in &access.ca {
-        let pem =
-            small_files::read(path, MAX_CERTIFICATES).map_err(|error| format!("[catalogs] ca: {error}"))?;
-        let before = all.len();
-        for item in ureq::tls::parse_pem(&pem) {
-            match item {
-                Ok(PemItem::Certificate(one)) => all.push(one),
-                Ok(_) => {}
-                Err(error) => return Err(format!("[catalogs] ca: {}: {error}", path.display())),
-            }
-        }
-        if all.len() == before {
-            return Err(format!("[catalogs] ca: {} has no certificate in PEM", path.display()));
-        }
+        all.extend(authorities::of_file(path).map_err(|error| format!("[catalogs] ca: {error}"))?);
     }
     if all.is_empty() {
         return Err(
@@ -77,18 +61,27 @@ fn authorities(access: &Access) -> Result<Vec<Certificate<'static>>, String> {
                 .to_owned(),
         );
     }
-    Ok(all)
+    Ok(all.iter().map(|one| Certificate::from_der(one).to_owned()).collect())
+}
+
+/// Why a server isn't trusted, in words; `None` where the reason is another one.
+pub(crate) fn distrust(error: &ureq::Error) -> Option<String> {
+    match error {
+        ureq::Error::Rustls(error) => authorities::distrust(error),
+        ureq::Error::Io(error) => authorities::distrust(error),
+        _ => None,
+    }
 }
 
 /// The words for an error, with what to do about it.
 pub(super) fn problem(error: &ureq::Error) -> String {
-    let text = error.to_string();
-    if text.contains("UnknownIssuer") {
-        return format!(
-            "its certificate is of no authority that is trusted ({text}); name the file of its authority by [catalogs] ca"
-        );
+    match distrust(error) {
+        Some(reason) if reason.ends_with("no authority that is trusted") => {
+            format!("{reason}; name the file of its authority by [catalogs] ca")
+        }
+        Some(reason) => reason,
+        None => error.to_string(),
     }
-    text
 }
 
 /// Gets a file of at most so many bytes; `None` where there is none.

@@ -41,7 +41,7 @@ impl Bundle {
         let source =
             Source::new(&absolute(self.source)?).map_err(|error| Failure::Misuse(error.to_string()))?;
         let wanted = self.apps.iter().map(|app| wanted(app)).collect::<Result<Vec<_>, _>>()?;
-        let access = self.reach.access();
+        let access = self.reach.access(global);
         let bundled = write((&source, &access), &self.trust, &wanted, (&self.output, host_time()))?;
         let index = &bundled.index;
         let mut text = format!(

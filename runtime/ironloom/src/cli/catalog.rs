@@ -205,10 +205,11 @@ fn push(global: &Global, folder: &Folder, place: &str, reach: Reach) -> Outcome 
     let to = Place::new(place).ok_or_else(|| {
         Failure::Misuse(format!("{place:?} is no repository of a registry, as oci://HOST/REPOSITORY"))
     })?;
-    let pushed = registry::push(folder, &to, &reach.access(), output::note).map_err(|error| match error {
-        PushError::Folder(error) => error.into(),
-        error => Failure::File(clean(&error.to_string()).into_owned()),
-    })?;
+    let pushed =
+        registry::push(folder, &to, &reach.access(global), output::note).map_err(|error| match error {
+            PushError::Folder(error) => error.into(),
+            error => Failure::File(clean(&error.to_string()).into_owned()),
+        })?;
     let Pushed { catalog, version, new, packages } = pushed;
     let text = format!("{to}: index {version} of {catalog}; {packages} packages, of which {new} are new\n");
     output::print_or_json(

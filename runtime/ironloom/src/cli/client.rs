@@ -5,35 +5,25 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use ureq::http::header::AUTHORIZATION;
-use ureq::http::{HeaderValue, Request, Response};
+use ureq::http::{Request, Response};
 use ureq::middleware::MiddlewareNext;
 use ureq::{Agent, Body, RequestBuilder, SendBody, Timeout};
 
+use super::credentials::Credentials;
 use super::failure::Failure;
-use crate::access::Token;
 use crate::api::facade::Problem;
 use crate::api::problem::PROBLEM_JSON;
+use crate::catalogs::web::distrust;
 
 /// The longest answer that is taken: pages are bounded by the server.
 const MAX_ANSWER: u64 = 1 << 30;
-
-/// Refuses what these commands don't speak.
-pub(super) fn check_scheme(url: &str) -> Result<(), Failure> {
-    if !url.starts_with("https:") {
-        return Ok(());
-    }
-    Err(Failure::Misuse(format!(
-        "{url}: this command speaks http:// only; run it on the server's machine, as with --url http://127.0.0.1:7420"
-    )))
-}
 
 /// A server, by its URL.
 #[derive(Debug)]
 pub(super) struct Client {
     agent: Agent,
     url: String,
-    /// The header of each request.
-    authorization: Option<HeaderValue>,
+    credentials: Credentials,
 }
 
 /// An answer that isn't an error.
@@ -66,37 +56,33 @@ pub(super) fn flag(name: &'static str, is: bool) -> (&'static str, Option<String
 }
 
 /// Makes connections within a time, and has each request end within another.
-fn agent(connect: Duration, whole: Option<Duration>, authorization: Option<HeaderValue>) -> Agent {
+fn agent(connect: Duration, whole: Option<Duration>, with: &Credentials) -> Agent {
     let mut config = Agent::config_builder().http_status_as_error(false).proxy(None).max_redirects(0);
-    if let Some(authorization) = authorization {
+    if let Some(authorization) = with.authorization.clone() {
         config = config.middleware(move |mut request: Request<SendBody<'_>>, next: MiddlewareNext<'_>| {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
             next.handle(request)
         });
     }
-    config.timeout_connect(Some(connect)).timeout_global(whole).build().new_agent()
+    let config = config.tls_config(with.tls()).timeout_connect(Some(connect)).timeout_global(whole);
+    config.build().new_agent()
 }
 
 impl Client {
     /// Doesn't connect yet.
     pub(super) fn new(url: &str) -> Self {
-        Self::showing(url, None)
+        Self::reaching(url, Credentials::default())
     }
 
-    /// The same, with a token to show.
-    pub(super) fn with_token(url: &str, token: &Token) -> Self {
-        // A token has no byte that a header can't have.
-        Self::showing(url, HeaderValue::try_from(format!("Bearer {}", token.reveal())).ok())
-    }
-
-    fn showing(url: &str, authorization: Option<HeaderValue>) -> Self {
-        let agent = agent(Duration::from_secs(5), None, authorization.clone());
-        Self { agent, url: url.trim_end_matches('/').to_owned(), authorization }
+    /// The same, with a token to show and authorities to believe.
+    pub(super) fn reaching(url: &str, credentials: Credentials) -> Self {
+        let agent = agent(Duration::from_secs(5), None, &credentials);
+        Self { agent, url: url.trim_end_matches('/').to_owned(), credentials }
     }
 
     /// The same, with a limit for each request as a whole.
     pub(super) fn within(self, time: Duration) -> Self {
-        Self { agent: agent(time, Some(time), self.authorization.clone()), ..self }
+        Self { agent: agent(time, Some(time), &self.credentials), ..self }
     }
 
     pub(super) fn get(&self, path: &str, query: Query<'_>) -> Result<Answer, Failure> {
@@ -224,6 +210,9 @@ impl Client {
     }
 
     fn not_reached(&self, error: &ureq::Error) -> Failure {
+        if let Some(reason) = distrust(error) {
+            return Failure::Distrusted { url: self.url.clone(), reason };
+        }
         let sent = !is_before_connection(error);
         Failure::NotReached { url: self.url.clone(), reason: error.to_string(), sent }
     }
@@ -320,6 +309,7 @@ mod tests {
         assert!(matches!(failure, Failure::NotReached { .. }), "{failure:?}");
         let failure = Client::new("not a url").get("/healthz", &[]).unwrap_err();
         assert!(matches!(failure, Failure::Misuse(_)), "{failure:?}");
-        assert!(matches!(check_scheme("https://127.0.0.1:1"), Err(Failure::Misuse(_))));
+        let failure = Client::new(&format!("https://{free}")).get("/healthz", &[]).unwrap_err();
+        assert!(matches!(failure, Failure::NotReached { sent: false, .. }), "{failure:?}");
     }
 }

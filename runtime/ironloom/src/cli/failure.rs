@@ -35,6 +35,11 @@ pub(super) enum Failure {
         /// Whether there was a connection, so that the request may have been carried out.
         sent: bool,
     },
+    /// The server that answers isn't the one that was meant, or it can't be known.
+    Distrusted {
+        url: String,
+        reason: String,
+    },
     /// The server answered before, or took the request, and doesn't answer any more.
     Lost {
         /// The whole message.
@@ -64,7 +69,7 @@ impl Failure {
     /// The time after which it is worth another try, where it is: the server is busy, or it is gone and may come back.
     pub(super) fn again(&self) -> Option<Duration> {
         match self {
-            Self::Refused(problem) if matches!(problem.status, 503 | 507) => {
+            Self::Refused(problem) if matches!(problem.status, 429 | 503 | 507) => {
                 Some(Duration::from_secs(problem.retry_after.unwrap_or(0)))
             }
             Self::NotReached { .. } | Self::Lost { .. } => Some(Duration::ZERO),
@@ -80,7 +85,7 @@ impl Failure {
                 409 | 412 => code::CONFLICT,
                 _ => code::REFUSED,
             },
-            Self::NotReached { .. } | Self::Lost { .. } => code::NOT_REACHED,
+            Self::NotReached { .. } | Self::Distrusted { .. } | Self::Lost { .. } => code::NOT_REACHED,
             Self::Interrupted(_) => code::INTERRUPTED,
             Self::Misuse(_) => code::MISUSE,
             Self::Waits(_) => code::WAITS,
@@ -138,6 +143,13 @@ impl fmt::Display for Failure {
                 )
             }
             Self::Waits(text) => f.write_str(&clean_lines(text)),
+            Self::Distrusted { url, reason } => {
+                writeln!(f, "error: no connection to {}: {}", clean(url), clean(reason))?;
+                write!(
+                    f,
+                    "hint: --ca FILE or IRONLOOM_CA names certificates to trust; --url names the server."
+                )
+            }
             Self::Misuse(text)
             | Self::Storage(text)
             | Self::File(text)

@@ -16,6 +16,7 @@ mod connectors;
 mod consent;
 mod consents;
 mod copies;
+mod credentials;
 mod dead_letters;
 mod described;
 mod dev;
@@ -76,12 +77,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use self::client::{Client, check_scheme};
+use self::client::Client;
+use self::credentials::Credentials;
 use self::failure::{Failure, Outcome};
-use crate::access::Token;
 use crate::api::host::Start;
 use ironloom_sandbox::{SUBCOMMAND, compile_worker};
-use ironloom_storage::small_files;
 
 /// Runs third-party industrial apps, compiled to WebAssembly components, beside the machines
 #[derive(Debug, Parser)]
@@ -112,25 +112,15 @@ pub(crate) struct Global {
     /// A file with the token to show the server, in its first line. IRONLOOM_TOKEN has the token itself
     #[arg(long, global = true, env = "IRONLOOM_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// A file with certificates (PEM) of authorities to trust besides those of the system; more than once for several
+    #[arg(long, global = true, env = "IRONLOOM_CA", hide_env_values = true, value_name = "FILE")]
+    pub ca: Vec<PathBuf>,
 }
 
-/// The longest file of a token.
-const MAX_TOKEN_FILE: u64 = 4 << 10;
-
 impl Global {
-    /// Speaks to the server, with the token that was given. It isn't an argument, since everybody on a machine sees these.
+    /// Speaks to the server, with the token that was given.
     fn client(&self) -> Result<Client, Failure> {
-        check_scheme(&self.url)?;
-        let (text, from) = match &self.token_file {
-            Some(file) => (small_files::read_text(file, MAX_TOKEN_FILE)?, file.display().to_string()),
-            None => match std::env::var("IRONLOOM_TOKEN") {
-                Ok(token) => (token, "IRONLOOM_TOKEN".to_owned()),
-                Err(_) => return Ok(Client::new(&self.url)),
-            },
-        };
-        let first = text.lines().next().unwrap_or_default().trim();
-        let token = first.parse::<Token>().map_err(|error| Failure::Misuse(format!("{from}: {error}")))?;
-        Ok(Client::with_token(&self.url, &token))
+        Ok(Client::reaching(&self.url, Credentials::of(self)?))
     }
 }
 

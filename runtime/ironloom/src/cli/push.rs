@@ -21,6 +21,7 @@ use self::run::{Retry, Run, Total};
 use self::source::Source;
 use self::stop::Stop;
 use self::texts::placed;
+use super::credentials::Credentials;
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::{MAX_KEY, is_key};
@@ -70,7 +71,7 @@ impl Push {
         // Nobody can send these lines again under a key that nobody was told.
         let once = self.key.is_none();
         let key = self.key.unwrap_or_else(new_key);
-        let address = Address::new(&global.url, &key, self.partial)?;
+        let address = Address::new(&global.url, &key, self.partial, Credentials::of(global)?)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Signals are heard by the runtime.
         let stop = {

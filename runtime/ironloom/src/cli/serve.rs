@@ -20,12 +20,14 @@ use super::output;
 use crate::api::facade::{Facade, Reloaded};
 use crate::api::guard::Guard;
 use crate::api::host::{AdminToken, NodeOptions, Start, StartError};
+use crate::api::server::Bounds;
+use crate::api::tls::{Certificate, Tls};
 use crate::api::{Api, Site, server};
 use crate::aside::aside;
 use crate::config::{Config, Server, Source, SourceError};
 use crate::telemetry::{LogFilter, Telemetry, start_logging};
 use ironloom_sandbox::Compiled;
-use ironloom_types::clock;
+use ironloom_types::clock::{self, host_time};
 
 /// Runs the server until it is stopped.
 #[derive(Args, Debug)]
@@ -39,7 +41,8 @@ pub(super) struct Serve {
     /// The address of the API, overriding the configuration; port 0 picks a free port
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
-    /// Listen on an address that isn't loopback, although tokens and readings cross the network in clear
+    /// Listen on an address that isn't loopback though there is no TLS, so that tokens and readings cross the network in
+    /// clear, or though nobody needs a token
     #[arg(long)]
     insecure_bind: bool,
     /// Let packages be installed that nobody has signed, as `[policy] unsigned` does
@@ -124,22 +127,46 @@ impl Serve {
         if listen.ip().is_loopback() {
             return None;
         }
-        if !self.insecure_bind {
+        if !self.insecure_bind && config.server.tls.is_none() {
             return Some(format!(
-                "{listen} isn't loopback, and the server speaks no TLS yet: tokens and readings would cross the \
-                 network in clear. Listen on 127.0.0.1 behind a proxy, or pass --insecure-bind"
+                "{listen} isn't loopback, and there is no [server.tls] certificate: tokens and readings would cross the \
+                 network in clear. Name a certificate and its key, listen on 127.0.0.1 behind a proxy, or pass \
+                 --insecure-bind"
+            ));
+        }
+        if !self.insecure_bind && !config.server.tokens.requires(listen) {
+            return Some(format!(
+                "{listen} isn't loopback, and [server] tokens = \"optional\" lets whoever reaches it do everything. \
+                 Write \"auto\" or \"required\", or pass --insecure-bind"
             ));
         }
         let feed = config.site.clock == clock::Source::Feed;
         feed.then(|| format!("[site] clock = \"feed\" needs a loopback address, not {listen}"))
     }
 
-    fn options(&self, config: Config, source: Source, telemetry: Arc<Telemetry>) -> NodeOptions {
+    fn options(
+        &self,
+        config: Config,
+        source: Source,
+        telemetry: Arc<Telemetry>,
+        tls: Option<Arc<Tls>>,
+    ) -> NodeOptions {
         let data = self.data.clone();
         let warnings = warnings(&config);
         let admin_token = if self.new_admin_token { AdminToken::Anew } else { AdminToken::Missing };
         let (throwaway, by_steps, compiled) = (false, false, Compiled::Rewritten);
-        NodeOptions { config, data, warnings, admin_token, throwaway, by_steps, compiled, telemetry, source }
+        NodeOptions {
+            config,
+            data,
+            warnings,
+            admin_token,
+            throwaway,
+            by_steps,
+            compiled,
+            telemetry,
+            tls,
+            source,
+        }
     }
 
     async fn serve(&self, config: Config, source: Source, log: LogFilter, start: Start) -> Outcome {
@@ -150,10 +177,13 @@ impl Serve {
         let listener =
             TcpListener::bind(listen).await.with_context(|| format!("can't listen on {listen}"))?;
         let listen = listener.local_addr()?;
+        let tls = tls(&config.server)?;
         let guard = guard(&config.server, listen);
+        let (bounds, rates) = (Bounds::of(&config.server), config.server.rates);
+        let url = format!("{}://{listen}", if tls.is_some() { "https" } else { "http" });
         let telemetry = Telemetry::new(log);
         let metrics = telemetry.metrics.clone();
-        let options = self.options(config, source, telemetry);
+        let options = self.options(config, source, telemetry, tls.clone());
         notify::opening();
         // The node reads the log and may wait for the disk; it is within the runtime, not on it.
         let started = tokio::select! {
@@ -165,21 +195,18 @@ impl Serve {
                 return Ok(());
             }
         };
-        let node = started.map_err(|error| match error {
-            StartError::Refused(reason) => Failure::Other(anyhow!(reason)),
-            StartError::Storage(reason) => Failure::Storage(reason),
-        })?;
+        let node = started.map_err(unstarted)?;
         let (stop, stopping) = watch::channel(false);
-        let api = Api::new(Arc::clone(&node).facade(), guard, metrics);
-        let server = tokio::spawn(server::serve(listener, Site::new(api), stopping));
-        match output::print(&format!("listening on http://{listen}\n")) {
+        let api = Api::new(Arc::clone(&node).facade(), guard, rates, metrics);
+        let server = tokio::spawn(server::serve(listener, Site::new(api), bounds, tls, stopping));
+        match output::print(&format!("listening on {url}\n")) {
             // Nobody reads it; the server runs all the same.
             Err(Failure::ReaderGone) => {}
             printed => printed?,
         }
         let data = std::path::absolute(&self.data).unwrap_or_else(|_| self.data.clone());
-        tracing::info!(data = %data.display(), "listening on http://{listen}");
-        notify::ready(&format!("listens on http://{listen}"));
+        tracing::info!(data = %data.display(), "listening on {url}");
+        notify::ready(&format!("listens on {url}"));
         tokio::spawn(notify::stay_alive());
         loop {
             tokio::select! {
@@ -214,8 +241,31 @@ impl Serve {
     }
 }
 
+fn unstarted(error: StartError) -> Failure {
+    match error {
+        StartError::Refused(reason) => Failure::Other(anyhow!(reason)),
+        StartError::Storage(reason) => Failure::Storage(reason),
+    }
+}
+
 fn guard(server: &Server, listen: SocketAddr) -> Guard {
-    Guard { listen, hosts: server.hosts.clone(), tokens_required: server.tokens.requires(listen) }
+    Guard {
+        listen,
+        hosts: server.hosts.clone(),
+        tls: server.tls.is_some(),
+        tokens_required: server.tokens.requires(listen),
+    }
+}
+
+/// The certificate that it begins with, where there is one. One that is over is told and taken: a server that doesn't
+/// start helps nobody.
+fn tls(server: &Server) -> Result<Option<Arc<Tls>>, Failure> {
+    let Some(files) = &server.tls else { return Ok(None) };
+    let certificate = Certificate::read(files).map_err(Failure::File)?;
+    if let Some(note) = certificate.note(host_time()) {
+        tracing::warn!("{note}");
+    }
+    Ok(Some(Arc::new(Tls::new(certificate).map_err(Failure::File)?)))
 }
 
 /// Things to be told for as long as the server runs.
@@ -224,9 +274,12 @@ fn warnings(config: &Config) -> Vec<String> {
     if listen.ip().is_loopback() {
         return Vec::new();
     }
-    let mut warnings = vec![format!(
-        "it listens on {listen}, which isn't loopback: tokens and readings cross the network in clear"
-    )];
+    let mut warnings = Vec::new();
+    if config.server.tls.is_none() {
+        warnings.push(format!(
+            "it listens on {listen}, which isn't loopback: tokens and readings cross the network in clear"
+        ));
+    }
     if !config.server.tokens.requires(listen) {
         warnings.push("[server] tokens = \"optional\": whoever reaches it may do everything".to_owned());
     }

@@ -34,6 +34,7 @@ fn text(status: &facade::Status) -> String {
     lines.push(("installations", by_state(installations)));
     let connectors = status.connectors.iter().map(|(state, count)| (state.as_str(), *count));
     lines.push(("connectors", by_state(connectors)));
+    lines.extend(status.certificate_until.map(|until| ("certificate", format!("until {until}"))));
     let disk = &status.disk;
     lines.push(("on disk", format!("{}: {}", size(disk.total), parts(disk))));
     lines.push(("free", free(disk)));
@@ -133,6 +134,7 @@ mod tests {
             points: 12,
             installations,
             connectors: Default::default(),
+            certificate_until: Some("2027-06-01T00:00:00Z".parse().unwrap()),
             disk,
         };
         insta::assert_snapshot!(text(&status), @r#"
@@ -145,6 +147,7 @@ mod tests {
         points         12
         installations  3: 2 running, 1 paused
         connectors     none
+        certificate    until 2027-06-01T00:00:00.000000000Z
         on disk        3.7 GiB: log 192.0 MiB, journal 3.0 GiB, store 512.0 MiB, packages 1.5 KiB, compiled code 5.0 MiB, logs of apps 100 B
         free           20.0 GiB, 256.0 MiB of it are kept free; full in 19.8 days at 1.0 GiB a day, measured over 2 h 3 min
         "#);

@@ -8,8 +8,8 @@ use ironloom_apps::toml_section::Section;
 
 pub(super) fn read(mut section: Section<'_, '_>) -> Option<Access> {
     let ca = key(&mut section, "catalogs", "ca").and_then(|field| field.texts());
-    let logins = key(&mut section, "catalogs", "logins").and_then(|field| field.text().map(str::to_owned));
+    let logins = key(&mut section, "catalogs", "logins").and_then(|field| field.file());
     section.finish();
-    let logins = Some(logins?).filter(|file| !file.is_empty()).map(PathBuf::from);
+    let logins = Some(logins?).filter(|file| !file.as_os_str().is_empty());
     Some(Access { ca: ca?.into_iter().map(PathBuf::from).collect(), logins })
 }

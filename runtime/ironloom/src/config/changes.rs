@@ -5,7 +5,10 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use super::policy::most_of;
-use super::{Batch, Config, Copies, History, Journal, Log, PointUnit, Policy, Sandbox, Server, Site, Store};
+use super::{
+    Batch, Config, Copies, History, Journal, Log, PointUnit, Policy, Rates, Sandbox, Server, Site, Store,
+    TlsFiles,
+};
 use crate::catalogs::web::Access;
 use crate::connectors::ConnectorConfig;
 use ironloom_apps::allowance::{LimitKind, PartialLimits};
@@ -110,11 +113,29 @@ pub(crate) fn changes(from: &Config, to: &Config) -> Vec<Change> {
 }
 
 fn of_server(found: &mut Compared, [from, to]: [&Server; 2]) {
-    let Server { listen, hosts, tokens, log } = from;
+    let Server { listen, hosts, tokens, connections, connections_per_address, idle, rates, log, tls } = from;
     found.key("server.listen", [listen, &to.listen], Live::No, text);
     found.key("server.hosts", [hosts, &to.hosts], Live::No, |all| listed(all));
     found.key("server.tokens", [tokens, &to.tokens], Live::No, |rule| rule.name().to_owned());
+    found.key("server.connections", [connections, &to.connections], Live::No, text);
+    let per_address = [connections_per_address, &to.connections_per_address];
+    found.key("server.connections_per_address", per_address, Live::No, text);
+    found.key("server.idle", [idle, &to.idle], Live::No, text);
+    let Rates { requests, pushes, strangers } = rates;
+    found.key("server.rate", [requests, &to.rates.requests], Live::No, text);
+    found.key("server.rate_of_pushes", [pushes, &to.rates.pushes], Live::No, text);
+    found.key("server.rate_without_token", [strangers, &to.rates.strangers], Live::No, text);
     found.key("server.log", [log, &to.log], Live::Yes, text);
+    // The listener takes another certificate, but none where there was one, nor one where there was none.
+    let live = if tls.is_some() == to.tls.is_some() { Live::Yes } else { Live::No };
+    let file = |of: fn(&TlsFiles) -> &PathBuf| [tls, &to.tls].map(|tls| tls.as_ref().map(of).cloned());
+    let shown = |path: &Option<PathBuf>| {
+        path.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string())
+    };
+    let [from, to_certificate] = file(|files| &files.certificate);
+    found.key("server.tls.certificate", [&from, &to_certificate], live, shown);
+    let [from, to_key] = file(|files| &files.key);
+    found.key("server.tls.key", [&from, &to_key], live, shown);
 }
 
 fn of_store(found: &mut Compared, [from, to]: [&Store; 2]) {
@@ -258,7 +279,9 @@ mod tests {
 
     #[test]
     fn every_key_that_differs_is_named_and_no_other() {
-        let others = "[server]\nlisten = \"127.0.0.1:1\"\nhosts = [\"a\"]\ntokens = \"required\"\nlog = \"debug\"\n[store]\nengine = \"sled\"\n\
+        let others = "[server]\nlisten = \"127.0.0.1:1\"\nhosts = [\"a\"]\ntokens = \"required\"\nlog = \"debug\"\nconnections = 2048\n\
+            connections_per_address = 99\nidle = \"1 min\"\nrate = 99\nrate_of_pushes = 99\nrate_without_token = 99\n\
+            [server.tls]\ncertificate = \"/a.pem\"\nkey = \"/a.key\"\n[store]\nengine = \"sled\"\n\
             reserve = \"1 GiB\"\ncache = \"1 GiB\"\ndirty = \"1 GiB\"\n[log]\ncheckpoint = \"128 MiB\"\nmax = \"2 GiB\"\n\
             segment = \"128 MiB\"\nfold_at_stop = \"1 min\"\n[journal]\nmax_age = \"90 d\"\nmax_bytes = \"1 GiB\"\n[invocations]\nmax_age = \"30 d\"\n\
             [alarms]\nmax_age = \"400 d\"\n[dead_letters]\nmax_age = \"off\"\n[audit]\nmax_age = \"400 d\"\n\
@@ -282,6 +305,14 @@ mod tests {
                 "server.listen",
                 "server.hosts",
                 "server.tokens",
+                "server.connections",
+                "server.connections_per_address",
+                "server.idle",
+                "server.rate",
+                "server.rate_of_pushes",
+                "server.rate_without_token",
+                "server.tls.certificate",
+                "server.tls.key",
                 "store.engine",
                 "store.cache",
                 "store.dirty",
@@ -294,6 +325,11 @@ mod tests {
                 "site.clock"
             ]
         );
+        let renewed = told(others, &others.replace("/a.", "/b."));
+        let files = [("certificate", "pem"), ("key", "key")];
+        let files =
+            files.map(|(key, end)| (format!("server.tls.{key}"), format!("/a.{end} to /b.{end}"), false));
+        assert_eq!(renewed, files);
         let went = |key: &str| told_all.iter().find(|(found, ..)| found == key).unwrap().1.clone();
         assert_eq!(went("invocations.max_age"), "journal to 30 d");
         assert_eq!(went("ingest.max_lag"), "off to 1 s");

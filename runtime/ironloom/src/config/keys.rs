@@ -22,15 +22,15 @@ const KEYS: &[Key] = &[
         "server",
         "listen",
         "\"127.0.0.1:7420\"",
-        "Address and port of the API. Port 0 picks one. An address that \
-        isn't loopback\nneeds `--insecure-bind` as well: there is no TLS yet.",
+        "Address and port of the API. Port 0 picks one. An address that isn't loopback needs [server.tls]\n\
+        and tokens, or `--insecure-bind`.",
     ),
     key(
         "server",
         "hosts",
         "[]",
-        "Further names by which the server may be called (the Host header), such as that of\na proxy with a \
-        login in front of it. Web pages of these names, over TLS too, may call it.",
+        "Further names by which the server may be called (the Host header), such as that of\nits certificate, or of a proxy \
+        with a login in front of it. Web pages of these names, over TLS too, may call it.",
     ),
     key(
         "server",
@@ -41,10 +41,56 @@ const KEYS: &[Key] = &[
     ),
     key(
         "server",
+        "connections",
+        "1024",
+        "Connections at a time, 16 to 65536, and 32 more for small requests. Beyond, the one idle the longest is closed.",
+    ),
+    key(
+        "server",
+        "connections_per_address",
+        "256",
+        "Those of one address that isn't loopback; of IPv6, of one /64. Beyond, its own idle ones are closed.",
+    ),
+    key(
+        "server",
+        "idle",
+        "\"30 s\"",
+        "The longest that the headers of a request may take to come, and that a connection may do nothing between two,\n\
+        1 s to 1 h.",
+    ),
+    key(
+        "server",
+        "rate",
+        "200",
+        "Requests in a second of each token, sustained, and twice as many at once. Beyond: 429. Of a program of this\n\
+        machine that needs no token none is counted.",
+    ),
+    key("server", "rate_of_pushes", "10000", "Likewise, of requests that push readings."),
+    key(
+        "server",
+        "rate_without_token",
+        "50",
+        "Likewise, of requests without a token that is known, of each address; of IPv6, of each /64.",
+    ),
+    key(
+        "server",
         "log",
         "\"info\"",
         "The server's own log lines on stderr: off, error, warn, info, debug or trace, with levels of parts if need \
          be, such as\n\"info,ironloom::lanes=debug\". The environment's IRONLOOM_LOG goes before it.",
+    ),
+    key(
+        "server.tls",
+        "certificate",
+        "\"\"",
+        "The file of the server's certificate (PEM), and behind it those between it and its authority. With it the server\n\
+        speaks TLS 1.2 and 1.3 and nothing else. `ironloom reload` and SIGHUP read it anew. Empty: no TLS.",
+    ),
+    key(
+        "server.tls",
+        "key",
+        "\"\"",
+        "The file of its secret key (PEM), which only the server's user and its group may read.",
     ),
     key(
         "store",
@@ -288,6 +334,7 @@ const KEYS: &[Key] = &[
 
 const SECTIONS: &[(&str, &str)] = &[
     ("server", "The HTTP API."),
+    ("server.tls", "Its certificate."),
     ("store", "Storage."),
     ("log", "The log, which is written first, and is durable before anything is acknowledged."),
     (

@@ -48,6 +48,10 @@ impl Source {
         for connector in config.connectors.values_mut() {
             connector.resolve(self.folder());
         }
+        let tls = config.server.tls.iter_mut().flat_map(|files| [&mut files.certificate, &mut files.key]);
+        for path in tls {
+            *path = self.folder().join(&path);
+        }
         for path in config.catalogs.ca.iter_mut().chain(&mut config.catalogs.logins) {
             *path = self.folder().join(&path);
         }

@@ -11,8 +11,13 @@ fn the_documented_file_is_the_default_and_names_every_key() {
     assert_eq!(config.server.listen, "127.0.0.1:7420".parse().unwrap());
     let table: toml::Table = text.parse().unwrap();
     let mut named: Vec<String> = Vec::new();
-    for (section, keys) in &table {
-        named.extend(keys.as_table().unwrap().keys().map(|key| format!("{section}.{key}")));
+    let mut sections: Vec<(String, &toml::Value)> =
+        table.iter().map(|(name, keys)| (name.clone(), keys)).collect();
+    while let Some((section, keys)) = sections.pop() {
+        for (key, value) in keys.as_table().unwrap() {
+            let name = format!("{section}.{key}");
+            if value.is_table() { sections.push((name, value)) } else { named.push(name) }
+        }
     }
     let mut all = keys::all();
     named.sort();
@@ -80,6 +85,51 @@ kind = "opc"
 [colour]
 "#;
     insta::assert_snapshot!(errors(text));
+}
+
+#[test]
+fn limits_of_connections_and_files_of_a_certificate_are_checked() {
+    let text = "[server]\nconnections = 64\nidle = \"2 min\"\nrate = 7\n[server.tls]\ncertificate = \"a.pem\"\nkey = \"a.key\"\n";
+    let server = Config::read(text).unwrap().server;
+    assert_eq!((server.connections, server.idle, server.rates.requests), (64, Span(120_000_000_000), 7));
+    let files = server.tls.unwrap();
+    assert_eq!((files.certificate, files.key), ("a.pem".into(), "a.key".into()));
+    assert_eq!(Config::read("").unwrap().server.tls, None);
+    for (wrong, told) in [
+        ("[server]\nconnections = 15\n", "server.connections: must lie within 16 to 65536"),
+        ("[server]\nconnections_per_address = 0\n", "must lie within 1 to 65536"),
+        ("[server]\nidle = \"0 s\"\n", "server.idle: must lie within 1 s to 1 h"),
+        ("[server]\nrate = 0\n", "server.rate: must lie within 1 to 1000000"),
+        ("[server]\nrate_without_token = -1\n", "must lie within 1 to 1000000"),
+        ("[server.tls]\nkey = \"a.key\"\n", "server.tls: needs both `certificate` and `key`, or neither"),
+        ("[server.tls]\npassphrase = \"x\"\n", "server.tls.passphrase: is not known"),
+    ] {
+        assert!(errors(wrong).contains(told), "{}", errors(wrong));
+    }
+}
+
+#[test]
+fn no_secret_stands_in_the_file_and_none_that_does_is_told() {
+    let key = "-----BEGIN PRIVATE KEY-----hunter2";
+    let broker = "[connectors.a]\nkind = \"mqtt\"\nclient_id = \"a\"\n";
+    for (text, told) in [
+        (format!("[server.tls]\ncertificate = \"a\"\nkey = \"{key}\"\n"), "the name of a file"),
+        (format!("{broker}broker = \"mqtt://root:hunter2@plant\"\n"), "password_file"),
+        (format!("{broker}broker = \"mqtt://plant\"\npassword = \"hunter2\"\n"), "password_file"),
+        (format!("{broker}broker = \"mqtt://plant\"\nkey = \"{key}\"\n"), "the name of a file"),
+        (format!("{broker}broker = \"mqtt://plant\"\npassword_file = 'hunter2\n"), "not valid TOML"),
+        (
+            "[catalogs]\nlogins = '{\"auths\":{\"a\":{\"auth\":\"hunter2\"}}}'\n".to_owned(),
+            "the name of a file",
+        ),
+        ("[server]\ntoken = \"hunter2\"\n".to_owned(), "server.token: is not known"),
+        ("[server]\ntokens = \"ilm_hunter2\"\n".to_owned(), "must be auto, required or optional"),
+    ] {
+        let errors = Config::read(&text).unwrap_err();
+        let said = format!("{errors} {errors:?}");
+        assert!(said.contains(told), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
 }
 
 #[test]

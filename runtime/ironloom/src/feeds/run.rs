@@ -119,6 +119,7 @@ impl Trial {
             by_steps: true,
             compiled,
             telemetry: Telemetry::new(LogFilter::unused()),
+            tls: None,
             source: Source::default(),
         };
         let host = aside(move || start(options)).await.map_err(|error| FeedError::Host(error.to_string()))?;

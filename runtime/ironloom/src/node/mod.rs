@@ -77,6 +77,7 @@ pub(crate) use self::start::start;
 use self::streams::OpenStreams;
 use crate::access::{Deed, current};
 use crate::api::facade::{Answer, Problem, RETRY_SOON};
+use crate::api::tls::Tls;
 use crate::aside::aside;
 use crate::config::{Config, Source};
 use crate::connectors::{Connectors, Wanted};
@@ -137,6 +138,7 @@ pub(crate) struct Node {
     full: Arc<AtomicBool>,
     failure: watch::Receiver<Option<String>>,
     telemetry: Arc<Telemetry>,
+    tls: Option<Arc<Tls>>,
     /// The log's figures when the metrics were last shown.
     shown: Mutex<Shown>,
     /// How the machine's clock was last set.

@@ -16,7 +16,7 @@ use crate::api::facade::{
 use crate::lanes::Lane;
 use ironloom_storage::log::Room;
 use ironloom_trust::audit::Said;
-use ironloom_types::clock::Source;
+use ironloom_types::clock::{Source, host_time};
 use ironloom_types::ids::AppId;
 
 /// Installations without code that `/readyz` names.
@@ -232,6 +232,7 @@ impl Node {
             format!("the index of the catalog {name} isn't here: nothing is installed until it is refreshed")
         }));
         notes.extend(self.warnings.iter().cloned());
+        notes.extend(self.tls.as_ref().and_then(|tls| tls.certificate().note(host_time())));
         Readiness { ready: reasons.is_empty(), reasons, notes }
     }
 

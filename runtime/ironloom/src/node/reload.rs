@@ -10,10 +10,12 @@ use crate::access::current;
 use crate::api::facade::{
     Answer, ChosenBy, ConfigChange, Detail, LogLevel, LogLines, Place, Problem, Reloaded,
 };
+use crate::api::tls::Certificate;
 use crate::aside::aside;
 use crate::config::{Change, Config, History, SourceError, changes};
 use ironloom_apps::quantity::{Bytes, Span};
 use ironloom_trust::audit::Chain;
+use ironloom_types::clock::host_time;
 
 /// Errors of one answer: a file that has more is shown again once these are mended.
 const MAX_ERRORS: usize = 100;
@@ -41,6 +43,7 @@ impl Node {
         let before = self.config.load_full();
         let found = changes(&before, &config);
         check(&found)?;
+        let certificate = self.read_certificate(&config).await?;
         let mut notes = Vec::new();
         if file.is_none() {
             notes.push(
@@ -59,8 +62,40 @@ impl Node {
             let said = by_the_host(Chain::Platform, "reload", "reload".to_owned(), &keys.join(", "));
             drop(self.write_entry(said));
         }
+        notes.extend(certificate.and_then(|certificate| self.serve_certificate(certificate, dry_run)));
         let changes = found.into_iter().map(|Change { key, from, to, .. }| ConfigChange { key, from, to });
         Ok(Reloaded { file, changes: changes.collect(), notes })
+    }
+
+    /// Reads the certificate again, which may be another one in the same files.
+    async fn read_certificate(&self, config: &Config) -> Answer<Option<Certificate>> {
+        let (Some(tls), Some(files)) = (&self.tls, config.server.tls.clone()) else { return Ok(None) };
+        let nothing =
+            |reason: String| Problem::refused("configuration", format!("nothing was taken: {reason}"));
+        let read =
+            aside(move || Certificate::read(&files)).await.map_err(|error| problems::internal(&error))?;
+        let certificate = read.map_err(nothing)?;
+        if certificate.is_over(host_time()) && !tls.serves(&certificate) {
+            let until = certificate.until();
+            return Err(nothing(format!(
+                "[server.tls] certificate: the new one has been over since {until}"
+            )));
+        }
+        Ok(Some(certificate))
+    }
+
+    /// Gives new connections another certificate, and says so.
+    fn serve_certificate(&self, certificate: Certificate, dry_run: bool) -> Option<String> {
+        let tls = self.tls.as_ref()?;
+        let until = certificate.until();
+        let is_other = !tls.serves(&certificate);
+        if !dry_run {
+            tls.serve(certificate);
+        }
+        if is_other && !dry_run {
+            tracing::info!(%until, "new connections get another certificate");
+        }
+        is_other.then(|| format!("[server.tls]: another certificate, until {until}, for new connections"))
     }
 
     /// Names that the file has from now on, and that the log has as well.

@@ -68,8 +68,18 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
 
 /// Opens the data folder and starts everything, as [`start`] does, and leaves the process as it is.
 pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> {
-    let NodeOptions { config, data, warnings, admin_token, throwaway, by_steps, compiled, telemetry, source } =
-        options;
+    let NodeOptions {
+        config,
+        data,
+        warnings,
+        admin_token,
+        throwaway,
+        by_steps,
+        compiled,
+        telemetry,
+        tls,
+        source,
+    } = options;
     let folders = Folders::prepare(&data, &config, compiled)?;
     let lanes = Arc::new(Lanes::new(data.join("app-logs")));
     let opened = open_data(&data, throwaway, &config, &telemetry, &lanes)?;
@@ -81,11 +91,10 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
     super::access::make_first_token(&data, &core.shared, &core.committer, admin_token)?;
     let audit_key = super::audit::key(&data).map_err(start_error)?;
     let kill_switch = super::halt::KillSwitch::open(&data, &core.shared);
-    let pacing = if by_steps { Pacing::BySteps } else { Pacing::Measured };
     let folder = source.folder().to_owned();
     let catalogs = super::catalogs::Catalogs::open(folders.catalogs, &core.shared.catalogs.read());
     let node = Arc::new(Node {
-        runner: Arc::new(runner(&core, &lanes, &folders.sandbox, &config, pacing)),
+        runner: Arc::new(runner(&core, &lanes, &folders.sandbox, &config, by_steps)),
         config: ArcSwap::from_pointee(config),
         source: tokio::sync::Mutex::new(source),
         shared: core.shared,
@@ -111,6 +120,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         full: Arc::new(AtomicBool::new(false)),
         failure: core.failure,
         telemetry,
+        tls,
         shown: Mutex::default(),
         clock_step: Arc::default(),
         warnings,
@@ -267,8 +277,9 @@ fn runner(
     lanes: &Arc<Lanes>,
     sandbox: &Arc<Sandbox>,
     config: &Config,
-    pacing: Pacing,
+    by_steps: bool,
 ) -> Runner {
+    let pacing = if by_steps { Pacing::BySteps } else { Pacing::Measured };
     let limits = batch_limits(config);
     let cores = ironloom_sandbox::cores();
     let shared = Arc::clone(&core.shared);

@@ -112,6 +112,7 @@ impl Node {
             points: self.shared.points.names().count() as u64,
             installations,
             connectors,
+            certificate_until: self.tls.as_ref().map(|tls| tls.certificate().until()),
             disk: self.disk_use(),
         }
     }

@@ -91,6 +91,7 @@ async fn start(folder: &Path, config: &str) -> Arc<Node> {
         by_steps: false,
         compiled: Default::default(),
         telemetry: Telemetry::new(crate::telemetry::LogFilter::unused()),
+        tls: None,
         source: crate::config::Source::default(),
     };
     tokio::task::spawn_blocking(move || start_node(options)).await.unwrap().unwrap()

@@ -286,7 +286,7 @@ fn refusal(answer: &mut Response<Body>) -> String {
 /// The login for a registry, out of a file. Without TLS it is sent only where the file says `http://`.
 fn login(file: &Path, place: &Place) -> Result<Option<String>, String> {
     let host = place.host.as_str();
-    let bytes = small_files::read(file, MAX_SMALL).map_err(|error| format!("logins: {error}"))?;
+    let bytes = small_files::read_secret(file, MAX_SMALL).map_err(|error| format!("logins: {error}"))?;
     // The error would have a part of a secret in it.
     let logins: Logins = serde_json::from_slice(&bytes).map_err(|_| {
         format!("{} is no file of logins, as `docker login` or `podman login` writes it", file.display())
@@ -312,7 +312,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("auth.json");
         let text = r#"{"auths": {"a.example": {"auth": "bWU6cHc="}, "https://b.example/v1/": {"auth": "%%"}, "c.example": {}, "http://d.example": {"auth": "bWU6cHc="}}}"#;
-        std::fs::write(&file, text).unwrap();
+        ironloom_storage::small_files::write_private(&file, text.as_bytes()).unwrap();
         let login = |file: &Path, host: &str| login(file, &Place::new(&format!("{host}/apps")).unwrap());
         assert_eq!(login(&file, "oci://a.example"), Ok(Some("Basic bWU6cHc=".to_owned())));
         assert_eq!(login(&file, "oci+http://a.example"), Ok(None));

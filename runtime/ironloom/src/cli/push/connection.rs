@@ -1,5 +1,6 @@
 //! A connection to a stream of readings.
 
+use std::io;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -7,9 +8,14 @@ use anyhow::anyhow;
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::Uri;
+use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
@@ -17,7 +23,9 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::api::facade::Problem;
 use crate::api::{STREAM_DONE, StreamWord};
+use crate::authorities;
 use crate::cli::client::segment;
+use crate::cli::credentials::Credentials;
 use crate::cli::failure::Failure;
 
 /// The time for a connection to be made.
@@ -35,34 +43,62 @@ pub(super) struct Address {
     url: String,
     host: String,
     port: u16,
+    tls: bool,
     /// The stream, as a URL.
     stream: String,
+    credentials: Credentials,
 }
 
 impl Address {
     /// The stream of this key on the server of this URL.
-    pub(super) fn new(url: &str, key: &str, partial: bool) -> Result<Self, Failure> {
+    pub(super) fn new(
+        url: &str,
+        key: &str,
+        partial: bool,
+        credentials: Credentials,
+    ) -> Result<Self, Failure> {
         let url = url.trim_end_matches('/');
         let misuse =
             || Failure::Misuse(format!("{url:?} is not the URL of a server, such as http://127.0.0.1:7420"));
         let uri: Uri = url.parse().map_err(|_| misuse())?;
-        if uri.scheme_str() == Some("https") {
-            return Err(Failure::Misuse(format!(
-                "{url}: this command speaks http:// only; run it on the server's machine, as with --url \
-                 http://127.0.0.1:7420"
-            )));
-        }
-        let (Some("http"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            return Err(misuse());
+        let (scheme, tls, port) = match uri.scheme_str() {
+            Some("http") => ("ws", false, 80),
+            Some("https") => ("wss", true, 443),
+            _ => return Err(misuse()),
         };
+        let authority = uri.authority().ok_or_else(misuse)?;
         let partial = if partial { "&partial=true" } else { "" };
         let path = uri.path().trim_end_matches('/');
         Ok(Self {
             url: url.to_owned(),
             host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
-            port: authority.port_u16().unwrap_or(80),
-            stream: format!("ws://{authority}{path}/v1/readings/stream?key={}{partial}", segment(key)),
+            port: authority.port_u16().unwrap_or(port),
+            tls,
+            stream: format!("{scheme}://{authority}{path}/v1/readings/stream?key={}{partial}", segment(key)),
+            credentials,
         })
+    }
+
+    /// Connects, and shakes hands where the server speaks TLS.
+    async fn connect(&self) -> io::Result<Box<dyn Wire>> {
+        let connection = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        // What waits for more to be sent makes a live feed late.
+        let _ = connection.set_nodelay(true);
+        if !self.tls {
+            return Ok(Box::new(connection));
+        }
+        let connector = self.credentials.connector().map_err(io::Error::other)?;
+        let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
+        Ok(Box::new(connector.connect(name, connection).await?))
+    }
+
+    /// The first request of the stream, with the token.
+    fn request(&self) -> Result<Request, Error> {
+        let mut request = self.stream.as_str().into_client_request()?;
+        if let Some(authorization) = self.credentials.authorization.clone() {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
+        }
+        Ok(request)
     }
 
     /// The server as the user named it.
@@ -85,8 +121,12 @@ pub(super) struct Connection<'a> {
     written: Written,
 }
 
-type To = SplitSink<WebSocketStream<TcpStream>, Message>;
-type From = SplitStream<WebSocketStream<TcpStream>>;
+/// Bytes to and fro, with TLS or without.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+type To = SplitSink<WebSocketStream<Box<dyn Wire>>, Message>;
+type From = SplitStream<WebSocketStream<Box<dyn Wire>>>;
 
 /// What became of the lines that were handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,15 +148,18 @@ pub(super) enum Event {
 impl<'a> Connection<'a> {
     /// Opens it, and returns the server's first word.
     pub(super) async fn open(address: &'a Address) -> Result<(Self, StreamWord), Failure> {
-        let connect = TcpStream::connect((address.host.as_str(), address.port));
-        let connection = match timeout(CONNECT, connect).await {
+        let connection = match timeout(CONNECT, address.connect()).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(address.lost(false, error.to_string())),
+            Ok(Err(error)) => {
+                return Err(match authorities::distrust(&error) {
+                    Some(reason) => Failure::Distrusted { url: address.url.clone(), reason },
+                    None => address.lost(false, error.to_string()),
+                });
+            }
             Err(_) => return Err(address.lost(false, "no connection within 5 s")),
         };
-        // What waits for more to be sent makes a live feed late.
-        let _ = connection.set_nodelay(true);
-        let opened = timeout(ANSWER, client_async(&address.stream, connection)).await;
+        let request = address.request().map_err(|error| Failure::Misuse(error.to_string()))?;
+        let opened = timeout(ANSWER, client_async(request, connection)).await;
         let socket = match opened {
             Ok(Ok((socket, _))) => socket,
             Ok(Err(Error::Http(response))) => {

@@ -205,9 +205,12 @@ fn keys_are_visible_and_no_two_runs_have_the_same() {
 
 #[test]
 fn only_http_urls_of_a_server_are_taken() {
-    assert!(Address::new("http://127.0.0.1:7420/", "k", false).is_ok());
-    assert!(Address::new("http://[::1]:7420", "k", true).is_ok());
-    for wrong in ["not a url", "https://127.0.0.1:1", "127.0.0.1:1", ""] {
-        assert!(matches!(Address::new(wrong, "k", false), Err(Failure::Misuse(_))), "{wrong}");
+    let address =
+        |url: &str| Address::new(url, "k", false, super::super::credentials::Credentials::default());
+    for right in ["http://127.0.0.1:7420/", "http://[::1]:7420", "https://loom.plant"] {
+        assert!(address(right).is_ok(), "{right}");
+    }
+    for wrong in ["not a url", "ftp://127.0.0.1:1", "127.0.0.1:1", ""] {
+        assert!(matches!(address(wrong), Err(Failure::Misuse(_))), "{wrong}");
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::Serve;
+use crate::api::tls::Certificate;
 use crate::backup::refuse_cut_off;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output;
@@ -14,6 +15,7 @@ use crate::config::Config;
 use ironloom_storage::free_bytes;
 use ironloom_storage::log::is_segment;
 use ironloom_storage::store::{DataLock, EngineKind, engine_in};
+use ironloom_types::clock::host_time;
 
 /// Lines for people.
 #[derive(Debug, Default)]
@@ -45,6 +47,15 @@ pub(super) fn check(serve: &Serve) -> Outcome {
         match serve.address_problem(config) {
             Some(problem) => found.problems.push(problem),
             None => found.sound.push(format!("{name} has no errors")),
+        }
+        match config.server.tls.as_ref().map(Certificate::read) {
+            None => {}
+            Some(Err(problem)) => found.problems.push(problem),
+            Some(Ok(certificate)) => found.sound.push(
+                certificate
+                    .note(host_time())
+                    .unwrap_or_else(|| format!("the certificate ends on {}", certificate.until())),
+            ),
         }
     }
     let holder = check_data(&serve.data, config.as_ref(), &mut found);

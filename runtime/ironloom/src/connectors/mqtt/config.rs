@@ -121,11 +121,11 @@ impl MqttConfig {
         let client_id = section.require("client_id").and_then(|field| field.parsed(client_id));
         let version = section.take("version").map_or(Some(None), |field| field.parsed(version).map(Some));
         let user = section.take("user").map_or(Some(None), |field| text(&field).map(Some));
-        let file = section.take("password_file").map_or(Some(None), |field| path(&field).map(Some));
+        let file = section.take("password_file").map_or(Some(None), |field| field.file().map(Some));
         let variable = section.take("password_env").map_or(Some(None), |field| text(&field).map(Some));
-        let ca = section.take("ca").map_or(Some(None), |field| path(&field).map(Some));
-        let certificate = section.take("certificate").map_or(Some(None), |field| path(&field).map(Some));
-        let key = section.take("key").map_or(Some(None), |field| path(&field).map(Some));
+        let ca = section.take("ca").map_or(Some(None), |field| field.file().map(Some));
+        let certificate = section.take("certificate").map_or(Some(None), |field| field.file().map(Some));
+        let key = section.take("key").map_or(Some(None), |field| field.file().map(Some));
         let keep_alive =
             section.take("keep_alive").map_or(Some(KEEP_ALIVE), |field| field.parsed(keep_alive));
         let session_expiry =
@@ -287,10 +287,6 @@ fn version(text: &str) -> Result<Version, String> {
 
 fn text(field: &Field<'_, '_>) -> Option<String> {
     field.text().map(str::to_owned)
-}
-
-fn path(field: &Field<'_, '_>) -> Option<PathBuf> {
-    field.text().map(PathBuf::from)
 }
 
 fn keep_alive(text: &str) -> Result<Span, String> {

@@ -301,7 +301,8 @@ impl Secrets {
     fn read(config: &MqttConfig) -> Result<Self, String> {
         let password = config.password.as_ref().map(|secret| match secret {
             Secret::File(path) => {
-                let text = small_files::read_text(path, MAX_FILE).map_err(|error| error.to_string())?;
+                let text =
+                    small_files::read_secret_text(path, MAX_FILE).map_err(|error| error.to_string())?;
                 Ok::<_, String>(text.trim_end_matches(['\r', '\n']).to_owned())
             }
             Secret::Variable(name) => std::env::var(name).map_err(|error| match error {
@@ -315,7 +316,7 @@ impl Secrets {
         let certificate = config
             .certificate
             .as_ref()
-            .map(|(certificate, key)| Ok::<_, String>((file(certificate)?, file(key)?)));
+            .map(|(certificate, key)| Ok::<_, String>((file(certificate)?, secret_file(key)?)));
         Ok(Self {
             password: password.transpose()?,
             ca: config.ca.as_deref().map(file).transpose()?,
@@ -326,6 +327,10 @@ impl Secrets {
 
 fn file(path: &std::path::Path) -> Result<Vec<u8>, String> {
     small_files::read(path, MAX_FILE).map_err(|error| error.to_string())
+}
+
+fn secret_file(path: &std::path::Path) -> Result<Vec<u8>, String> {
+    small_files::read_secret(path, MAX_FILE).map_err(|error| error.to_string())
 }
 
 /// Says what would keep a connection from being made, as far as that is known here. May wait for a disk.
