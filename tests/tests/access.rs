@@ -141,6 +141,7 @@ fn who_may_not_list_tokens_doesnt_hear_of_them() -> Result<()> {
     let (server, admin) = start()?;
     let anna = server.client().with_token(&add(&admin, "anna", "viewer")?);
     let (mut hers, mut of_admin) = (Listener::new(&anna, "", None)?, Listener::new(&admin, "", None)?);
+    assert_eq!(anna.get("/v1/events?kinds=disk,token")?.problem(403)?["kind"], "role");
     add(&admin, "otto", "operator")?;
     admin.post("/v1/halt", &json!({}))?.json()?;
     let is_halt = |event: &serde_json::Value| event["kind"] == "halt";

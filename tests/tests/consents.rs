@@ -234,7 +234,7 @@ fn what_waits_is_shown_as_a_whole_and_its_settings_are_consented_to() -> Result<
     for line in [
         "app           com.example.one-state\n",
         "publisher     unsigned\n",
-        "gets          reads a/*, 0 points now, and any that appear (input value)\n",
+        "gets          reads a/*, and any that appear (input value)\n",
         "settings.publish: false -> true\n",
         "also          raises alarms\n",
     ] {

@@ -115,17 +115,6 @@ async fn whoever_only_pushes_isnt_told_which_apps_there_are() {
 }
 
 #[tokio::test]
-async fn events_of_tokens_are_for_whoever_may_list_them() {
-    let (_, site, tokens) = node();
-    for (role, token) in tokens.iter().filter(|(role, _)| *role != Role::PlatformAdmin) {
-        let asks = with_token("/v1/events?kinds=disk,token", &format!("Bearer {}", token.reveal()));
-        let (answer, body) = send(&site, asks).await;
-        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{role}");
-        assert_eq!(serde_json::from_slice::<Problem>(&body).unwrap().kind, "role");
-    }
-}
-
-#[tokio::test]
 async fn a_token_is_taken_from_one_header_alone() {
     let (_, site, tokens) = node();
     let token = tokens[0].1.reveal().to_owned();

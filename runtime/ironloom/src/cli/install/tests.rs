@@ -147,8 +147,8 @@ fn flags_come_on_top_of_the_file_and_settings_get_their_type() {
         "bindings": {"weight": ["c/{x}", "d/{x}"], "feed": ["b/{x}"]},
         "settings": {"breed": " 1 ", "age": 28, "market": "nan", "loud": true, "other": "x=y", "name": "x"},
         "grants": {"mode": "act", "outputs": {
-            "limit": {"allow": "0..1", "toward": "low", "ttl": "1 min", "safe": "hold", "strict": false},
-            "gate": {"allow": "0, 6..32", "toward": "low", "ttl": null, "safe": null, "strict": false},
+            "limit": {"allow": "0..1", "toward": "low", "ttl": "1 min", "safe": "hold", "strict": false, "every": null},
+            "gate": {"allow": "0, 6..32", "toward": "low", "ttl": null, "safe": null, "strict": false, "every": null},
         }},
         "limits": {"memory": "64 MiB", "cpu": "1500 ms"},
         "from": "2026-01-01T00:00:00.000000000Z",
