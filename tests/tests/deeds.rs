@@ -36,7 +36,7 @@ fn is_whole(client: &Client) -> Result<bool> {
 
 #[test]
 fn an_install_that_is_killed_between_its_steps_is_done_or_not() -> Result<()> {
-    let package = sums("0.1.0")?;
+    let package = sums("0.1.1")?;
     for engine in ["redb", "sled"] {
         for (at, step) in STEPS_OF_AN_INSTALL.iter().enumerate() {
             killed_at(engine, step, at, &package).with_context(|| format!("engine {engine}, {step}"))?;
@@ -80,7 +80,7 @@ fn killed_at(engine: &str, step: &str, at: usize, package: &Package) -> Result<(
 fn whoever_installs_upgrades_and_uninstalls_one_id_at_once_leaves_it_whole() -> Result<()> {
     let server = Setup::new()?.start()?;
     let client = server.client();
-    let versions = [sums("0.1.0")?, sums("0.2.0")?];
+    let versions = [sums("0.1.1")?, sums("0.2.0")?];
     let digests: Vec<_> =
         versions.iter().map(|package| client.add_package(&package.tar())).collect::<Result<_>>()?;
     let counted = std::thread::scope(|scope| {
