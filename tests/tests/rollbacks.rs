@@ -210,7 +210,13 @@ fn a_server_that_is_killed_while_it_commits_has_done_it_or_not() -> Result<()> {
 /// An app of texts, whose next version panics at `panic`; the first refuses that.
 fn install_texts(client: &Client) -> Result<Value> {
     let package = guests::package_as("com.example.both", "0.0.1", "both", |manifest| manifest)?;
-    install(client, "texts", &package, json!({"scenario": ["commands"]}), json!({"limits": {"cpu": "1 s", "memory": "64 MiB"}}))
+    install(
+        client,
+        "texts",
+        &package,
+        json!({"scenario": ["commands"]}),
+        json!({"limits": {"cpu": "1 s", "memory": "64 MiB"}}),
+    )
 }
 
 fn panics() -> Result<Package> {

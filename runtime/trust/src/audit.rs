@@ -46,17 +46,6 @@ impl Chain {
             Self::SetPoints(TenantId(tenant)) => 2 << 32 | u64::from(tenant),
         }
     }
-
-    /// The chain of a number.
-    pub fn of_number(number: u64) -> Option<Self> {
-        let tenant = TenantId(number as u32);
-        match number >> 32 {
-            0 if tenant.0 == 0 => Some(Self::Platform),
-            1 => Some(Self::Tenant(tenant)),
-            2 => Some(Self::SetPoints(tenant)),
-            _ => None,
-        }
-    }
 }
 
 impl fmt::Display for Chain {

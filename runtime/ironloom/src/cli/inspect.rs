@@ -32,7 +32,8 @@ pub(super) struct Inspect {
 
 impl Inspect {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let package = read(&self.file, &bytes(&self.file)?)?;
+        let file = bytes(&self.file)?;
+        let package = read(&self.file, &file)?;
         if self.sbom {
             return extras::print_sbom(&self.file, &package);
         }
@@ -44,7 +45,9 @@ impl Inspect {
             let json = serde_json::to_string(&info).context("it can't be written as JSON")?;
             return output::json_text(&format!("{json}\n"));
         }
-        output::print(&described::text(&info, &extras::in_words(&package)))
+        let mut further = extras::in_words(&package);
+        further.insert(0, ("size", format!("{} bytes", file.len())));
+        output::print(&described::text(&info, &further))
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+use super::platform::MAX_NOTES;
 use super::{Node, problems};
 use crate::api::facade::{
     Answer, CatalogIndex, CatalogInfo, CatalogRequest, Place, Problem, RETRY_SOON, RefreshRequest,
@@ -422,6 +423,19 @@ impl Node {
 
     pub(super) fn show_catalog(&self, name: &str) -> Answer<CatalogInfo> {
         Ok(info(name, &*self.catalogs.one(name)?, self.catalog_clock(), self.catalog_time()))
+    }
+
+    /// Says of which catalogs nothing new is installed, since nobody has signed their index lately.
+    pub(super) fn expired_indexes(&self) -> Vec<String> {
+        let expired = self.show_catalogs().into_iter().filter_map(|catalog| {
+            let index = catalog.index.filter(|index| index.expired)?;
+            let (name, expires) = (catalog.name, index.expires);
+            Some(format!(
+                "the index of the catalog {name} has expired at {expires}: nothing of it is installed until a newer one is there \
+                 (`ironloom catalog refresh {name}`)"
+            ))
+        });
+        expired.take(MAX_NOTES).collect()
     }
 
     /// The way to places of catalogs, as the configuration says it now.

@@ -20,7 +20,7 @@ use ironloom_types::clock::{Source, host_time};
 use ironloom_types::ids::AppId;
 
 /// Installations without code that `/readyz` names.
-const MAX_NOTES: usize = 10;
+pub(super) const MAX_NOTES: usize = 10;
 /// The note where nothing confines the compiler.
 const UNCONFINED: &str = "this kernel doesn't keep the worker that compiles packages from files and network \
                           (Linux does from 6.12 on, with Landlock): install only packages that you trust";
@@ -231,6 +231,7 @@ impl Node {
         notes.extend(self.catalogs.without_index().map(|name| {
             format!("the index of the catalog {name} isn't here: nothing is installed until it is refreshed")
         }));
+        notes.extend(self.expired_indexes());
         notes.extend(self.warnings.iter().cloned());
         notes.extend(self.tls.as_ref().and_then(|tls| tls.certificate().note(host_time())));
         Readiness { ready: reasons.is_empty(), reasons, notes }

@@ -12,6 +12,7 @@ use crate::strict::{self, Integer, Unique};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{AppId, Digest};
 use ironloom_types::limits::MAX_PACKAGE;
+use ironloom_types::text::misleads;
 
 const PART: &str = "index";
 /// The most apps of a catalog.
@@ -328,6 +329,14 @@ fn at_most(what: &str, number: usize, most: usize) -> Result<(), CatalogError> {
 fn shorter(what: &str, text: &str, most: usize) -> Result<(), CatalogError> {
     if text.len() > most {
         return Err(form(PART, format!("{what} has {} bytes; at most {most} are allowed", text.len())));
+    }
+    // It is shown to people wherever the app is named.
+    if let Some(misleading) = text.chars().find(|c| misleads(*c)) {
+        let character = misleading.escape_unicode();
+        return Err(form(
+            PART,
+            format!("{what} has the character {character}, which is none of a text in one line"),
+        ));
     }
     Ok(())
 }
