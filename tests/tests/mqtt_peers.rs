@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::amqtt::{Amqtt, Message, anybody};
-use ironloom_tests::certificates::Authority;
+use ironloom_tests::certificates::{Authority, write_secret};
 use ironloom_tests::greeting::{Doorkeeper, Greeting};
 use ironloom_tests::mosquitto::Mosquitto;
 use ironloom_tests::plant::{self, wait_until_connected};
@@ -92,8 +92,8 @@ fn passwords_come_from_a_file_or_the_environment_and_a_wrong_one_is_named() -> R
     let Some(broker) = Mosquitto::start_for("iron", "s3cret", "", "passwords of a broker")? else {
         return Ok(());
     };
-    fs::write(folder.join("good"), "s3cret\n")?;
-    fs::write(folder.join("bad"), "0ther\n")?;
+    write_secret(&folder.join("good"), "s3cret\n")?;
+    write_secret(&folder.join("bad"), "0ther\n")?;
     let with = |more: &str| config(&broker.url(), &format!("user = \"iron\"\n{more}"));
     for (env, more) in [("", "password_file = \"good\"\n"), ("s3cret", "password_env = \"IRON_PASSWORD\"\n")]
     {
@@ -107,9 +107,9 @@ fn passwords_come_from_a_file_or_the_environment_and_a_wrong_one_is_named() -> R
     wait_until_said(server.client(), "look at `user`")?;
     ensure!(!setup.said().contains("s3cret") && !setup.said().contains("0ther"), "{}", setup.said());
     // Mended without a restart: the file is read anew for each connection.
-    fs::write(folder.join("bad"), "s3cret\n")?;
+    write_secret(&folder.join("bad"), "s3cret\n")?;
     wait_until_connected(server.client())?;
-    fs::write(folder.join("bad"), "0ther\n")?;
+    write_secret(&folder.join("bad"), "0ther\n")?;
     for (more, reason) in [
         ("password_file = \"bad\"\nversion = \"5\"\n", "look at `user`"),
         ("password_file = \"bad\"\nversion = \"3.1.1\"\n", "look at `user`"),
