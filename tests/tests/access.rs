@@ -1,9 +1,12 @@
 //! Tokens and roles: who is let in, and what each may do.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::http::Client;
@@ -181,6 +184,55 @@ fn a_token_that_is_taken_back_or_over_is_worth_nothing_at_once() -> Result<()> {
         .map(|token| token["name"].clone())
         .collect();
     assert_eq!(names, ["admin", "short"]);
+    Ok(())
+}
+
+/// A request that the server has admitted, and whose body waits.
+fn parked(client: &Client, path: &str, kind: &str, length: usize) -> Result<TcpStream> {
+    let host = client.url().strip_prefix("http://").context("no address")?;
+    let token = client.authorization().context("no token")?;
+    let mut socket = TcpStream::connect(host)?;
+    socket.set_read_timeout(Some(Duration::from_secs(60)))?;
+    write!(
+        socket,
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {token}\r\nContent-Type: {kind}\r\n\
+         Content-Length: {length}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut go_on = [0; 25];
+    socket.read_exact(&mut go_on)?;
+    ensure!(&go_on == b"HTTP/1.1 100 Continue\r\n\r\n", "{}", String::from_utf8_lossy(&go_on));
+    Ok(socket)
+}
+
+#[test]
+fn a_request_that_waits_with_its_body_does_nothing_once_its_token_is_taken_back() -> Result<()> {
+    let (server, admin) = start()?;
+    let token = json!({"name": "back-door", "role": "platform-admin"}).to_string();
+    let reading = "{\"point\":\"farm/7/weight\",\"value\":1}\n".to_owned();
+    let bodies = [
+        ("/v1/tokens", "application/json", token),
+        ("/v1/readings", "application/x-ndjson", reading),
+        ("/v1/packages", "application/vnd.ironloom.package.v1+tar", "no package".to_owned()),
+    ];
+    let thief = server.client().with_token(&add(&admin, "thief", "platform-admin")?);
+    let mut waiting = Vec::new();
+    for (path, kind, body) in &bodies {
+        let mut socket = parked(&thief, path, kind, body.len())?;
+        socket.write_all(&body.as_bytes()[..1])?;
+        waiting.push((socket, path, &body.as_bytes()[1..]));
+    }
+    admin.delete("/v1/tokens/thief")?.json()?;
+    for (mut socket, path, rest) in waiting {
+        // It may have had its answer before.
+        let _ = socket.write_all(rest);
+        let mut answer = Vec::new();
+        let _ = socket.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        ensure!(answer.starts_with("HTTP/1.1 401 "), "{path}: {answer}");
+        ensure!(answer.contains("the token was taken back, or has expired"), "{path}: {answer}");
+    }
+    assert_eq!(admin.get("/v1/tokens/back-door")?.problem(404)?["kind"], "not-found");
+    ensure!(admin.all("/v1/points")?.is_empty(), "a reading was taken");
     Ok(())
 }
 

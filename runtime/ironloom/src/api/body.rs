@@ -1,5 +1,6 @@
 //! Receives request bodies within their limits, at a pace that a slow network reaches and an idle client doesn't.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,6 +14,7 @@ use serde_path_to_error::Segment;
 use tokio::time::Instant;
 
 use super::facade::Place;
+use super::held::{self, Held};
 use super::memory::{FREE, Memory};
 use super::problem::Problem;
 use super::{Api, JSON_TYPE, guard};
@@ -28,9 +30,11 @@ pub(super) const LEAST_RATE: u64 = 32 << 10;
 /// The longest JSON body that isn't readings.
 const MAX_JSON: usize = 1 << 20;
 
-/// Reads the whole body, whose bytes hold their share of the memory.
+/// Reads the whole body, whose bytes hold their share of the memory. It may come slowly: whoever loses its right meanwhile is
+/// refused, so that nothing is done by a request that was begun before.
 pub(super) async fn take(
     memory: &Memory,
+    held: Option<&Held>,
     headers: &HeaderMap,
     mut body: Body,
     most: usize,
@@ -48,7 +52,19 @@ pub(super) async fn take(
     let mut share = memory.share();
     let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(FREE));
     let mut pace = Pace::new();
-    while let Some(frame) = pace.wait(bytes.len(), body.frame()).await? {
+    let mut lost = pin!(async {
+        match held {
+            Some(held) => held.lost().await,
+            None => std::future::pending().await,
+        }
+    });
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = pace.wait(bytes.len(), body.frame()) => next?,
+            () = &mut lost => return Err(held::lost()),
+        };
+        let Some(frame) = next else { break };
         let frame =
             frame.map_err(|error| Problem::malformed("body", format!("the body was cut off: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
@@ -59,6 +75,7 @@ pub(super) async fn take(
         pace.own_wait(share.grow(length)).await?;
         bytes.extend_from_slice(&data);
     }
+    held.map_or(Ok(()), Held::check)?;
     Ok(share.with(bytes))
 }
 
@@ -127,7 +144,7 @@ pub(super) struct Nothing {}
 async fn json(request: Request, api: &Api) -> Result<Bytes, Problem> {
     let (head, body) = request.into_parts();
     guard::need_type(&head.headers, &[JSON_TYPE])?;
-    take(&api.memory.admin, &head.headers, body, MAX_JSON).await
+    take(&api.memory.admin, head.extensions.get(), &head.headers, body, MAX_JSON).await
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
@@ -206,7 +223,7 @@ mod tests {
 
     async fn status(parts: Vec<(u64, usize)>, most: usize) -> Result<usize, u16> {
         let memory = Memory::new(64 << 20);
-        let taken = take(&memory, &HeaderMap::new(), slow(parts), most).await;
+        let taken = take(&memory, None, &HeaderMap::new(), slow(parts), most).await;
         taken.map(|bytes| bytes.len()).map_err(|problem| problem.status)
     }
 
@@ -253,11 +270,11 @@ mod tests {
         let silent: Vec<_> = (0..50)
             .map(|_| {
                 let (memory, announced) = (memory.clone(), announced.clone());
-                tokio::spawn(async move { take(&memory, &announced, slow(vec![(60_000, 1)]), 1 << 20).await })
+                tokio::spawn(async move { take(&memory, None, &announced, slow(vec![(60_000, 1)]), 1 << 20).await })
             })
             .collect();
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let honest = take(&memory, &announced, slow(vec![(1, 1 << 20)]), 1 << 20).await.unwrap();
+        let honest = take(&memory, None, &announced, slow(vec![(1, 1 << 20)]), 1 << 20).await.unwrap();
         assert_eq!(honest.len(), 1 << 20);
         for one in silent {
             assert_eq!(one.await.unwrap().unwrap_err().status, 408);
@@ -270,9 +287,9 @@ mod tests {
         let mut others = memory.share();
         others.grow(FREE + (1 << 20)).await.unwrap();
         let body = slow(vec![(0, 200 << 10)]);
-        let refused = take(&memory, &HeaderMap::new(), body, 1 << 20).await.unwrap_err();
+        let refused = take(&memory, None, &HeaderMap::new(), body, 1 << 20).await.unwrap_err();
         assert_eq!((refused.status, refused.retry_after), (503, Some(1)));
-        let small = take(&memory, &HeaderMap::new(), slow(vec![(0, 60 << 10)]), 1 << 20).await.unwrap();
+        let small = take(&memory, None, &HeaderMap::new(), slow(vec![(0, 60 << 10)]), 1 << 20).await.unwrap();
         assert_eq!(small.len(), 60 << 10);
     }
 }

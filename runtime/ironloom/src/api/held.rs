@@ -57,6 +57,11 @@ impl Held {
         self.authority.as_ref().is_none_or(Authority::holds)
     }
 
+    /// Refuses a caller that has lost its right since its request was admitted.
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        if self.holds() { Ok(()) } else { Err(lost()) }
+    }
+
     /// Ready when the caller has lost its right.
     pub(super) async fn lost(&self) {
         match &self.authority {
@@ -100,6 +105,10 @@ impl Held {
     }
 }
 
+pub(super) fn lost() -> Problem {
+    Problem::unauthenticated("the token was taken back, or has expired")
+}
+
 /// Does what takes long and changes nothing, as long as somebody waits for it. A server that stops doesn't wait for it, and
 /// nothing is done for a caller that is gone. One that has closed its half only, and still reads, is told.
 pub(super) async fn while_wanted<T>(
@@ -110,7 +119,7 @@ pub(super) async fn while_wanted<T>(
     tokio::select! {
         done = work => done,
         () = held.stops() => Err(Problem::unavailable("stopping", "the server is stopping", RETRY_SOON)),
-        () = held.lost() => Err(Problem::unauthenticated("the token was taken back, or has expired")),
+        () = held.lost() => Err(lost()),
         () = held.hung_up() => {
             let detail = "the caller has closed its half of the connection, as one does that is gone";
             Err(Problem::refused("replay", detail).hint("Keep it open until the answer has come."))

@@ -1,19 +1,26 @@
 //! `/v1/packages`.
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
+use super::held::Held;
 use super::params::{Package, Params};
 use super::problem::Problem;
 use super::{Api, PACKAGE_TYPE, answers, body, guard};
 use ironloom_types::limits::MAX_PACKAGE;
 
 /// Takes a package: 201, or 200 where it was known.
-pub(super) async fn add(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub(super) async fn add(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    held: Option<Extension<Held>>,
+    body: Body,
+) -> Result<Response, Problem> {
     guard::need_type(&headers, &[PACKAGE_TYPE])?;
-    let tar = body::take(&api.memory.admin, &headers, body, MAX_PACKAGE).await?;
+    let tar = body::take(&api.memory.admin, held.as_deref(), &headers, body, MAX_PACKAGE).await?;
     let (package, new) = api.node.add_package(tar).await?;
     if new {
         let path = format!("/v1/packages/{}", package.digest);

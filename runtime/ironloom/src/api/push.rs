@@ -87,7 +87,7 @@ pub(super) async fn push(
     let mode = if params.flag("partial")? { Mode::PARTIAL } else { Mode::WHOLE };
     let key = idempotency_key(&headers)?;
     let wait = Wait::of(&mut params)?;
-    let body = body::take(&api.memory.readings, &headers, body, MAX_BODY).await?;
+    let body = body::take(&api.memory.readings, held.as_deref(), &headers, body, MAX_BODY).await?;
     let key = key.map(<[u8]>::to_vec);
     let Read { mut parsed, key, share } = match guard::media_type(&headers).as_deref() {
         Some(ARROW_TYPE) => read_arrow(&api, body, mode, key).await?,
