@@ -212,7 +212,7 @@ fn a_request_that_waits_with_its_body_does_nothing_once_its_token_is_taken_back(
     let bodies = [
         ("/v1/tokens", "application/json", token),
         ("/v1/readings", "application/x-ndjson", reading),
-        ("/v1/packages", "application/vnd.ironloom.package.v1+tar", "no package".to_owned()),
+        ("/v1/packages", "application/vnd.ironloom.package+tar", "no package".to_owned()),
     ];
     let thief = server.client().with_token(&add(&admin, "thief", "platform-admin")?);
     let mut waiting = Vec::new();

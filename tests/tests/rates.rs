@@ -137,6 +137,36 @@ fn ten_thousand_idle_connections_are_bounded() -> Result<()> {
 }
 
 #[test]
+fn strangers_who_go_on_sending_what_was_refused_make_room() -> Result<()> {
+    const CONNECTIONS: usize = 16;
+    // As many as there are places, with those in reserve.
+    const STRANGERS: usize = CONNECTIONS + 32;
+    let (server, admin) = start(&format!("connections = {CONNECTIONS}"))?;
+    let address = server.client().url().strip_prefix("http://").context("no address")?.to_owned();
+    let mut strangers = Vec::new();
+    for _ in 0..STRANGERS {
+        let mut socket = TcpStream::connect(&address)?;
+        socket.set_read_timeout(Some(Duration::from_secs(60)))?;
+        write!(
+            socket,
+            "POST /v1/readings HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/x-ndjson\r\n\
+             Content-Length: 1000000000\r\n\r\n{{"
+        )?;
+        strangers.push(socket);
+    }
+    admin.push_one("hall/1/temperature", 1.0)?;
+    let mut sent_away = 0;
+    for mut socket in strangers {
+        let mut answer = Vec::new();
+        let _ = socket.read_to_end(&mut answer);
+        sent_away += usize::from(answer.is_empty());
+    }
+    // Only one of those that weren't at work could make room without an answer.
+    ensure!(sent_away > 0, "the admin had to wait until each had its answer");
+    Ok(())
+}
+
+#[test]
 fn headers_are_bounded_in_bytes_and_number() -> Result<()> {
     let server = Setup::new()?.start()?;
     let address = server.client().url().strip_prefix("http://").context("no address")?.to_owned();

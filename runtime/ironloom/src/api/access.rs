@@ -44,8 +44,13 @@ pub(super) fn admit(api: &Api, operation: &Operation, request: &mut Request) -> 
     // Before it is refused: the audit log tells whom.
     request.extensions_mut().insert(principal.clone());
     authorize(&principal, operation.needs, resource).map_err(|denied| problem(&principal, denied))?;
-    if let (Some(hash), Some(held)) = (hash, request.extensions_mut().get_mut::<Held>()) {
-        held.depend_on(Authority { api: api.clone(), hash });
+    if let Some(held) = request.extensions_mut().get_mut::<Held>() {
+        if principal != Principal::Nobody {
+            held.connection().set_known();
+        }
+        if let Some(hash) = hash {
+            held.depend_on(Authority { api: api.clone(), hash });
+        }
     }
     Ok(())
 }

@@ -49,6 +49,9 @@ const RESERVE: usize = 32;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InReserve;
 
+/// The time that a connection has for a request with a token before it is one of strangers.
+const INTRODUCTION: Duration = Duration::from_secs(2);
+
 /// The interval at which a waiting connection looks for an idle one.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -75,6 +78,9 @@ pub(super) struct Connection {
     ending: AtomicBool,
     in_reserve: bool,
     peer: Peer,
+    opened: Instant,
+    /// It is of this machine, or a request on it came from somebody who may send one.
+    known: AtomicBool,
 }
 
 /// A connection's place, given back when it is dropped.
@@ -123,6 +129,20 @@ impl Connection {
         self.is_active();
     }
 
+    /// Says if it hasn't been told to make room.
+    fn stays(&self) -> bool {
+        !self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Somebody has sent a request who may: strangers make room first.
+    pub(super) fn set_known(&self) {
+        self.known.store(true, Ordering::Relaxed);
+    }
+
+    fn is_strange(&self) -> bool {
+        !self.known.load(Ordering::Relaxed) && self.opened.elapsed() >= INTRODUCTION
+    }
+
     /// Whether it is a connection of the reserve.
     pub(super) fn is_in_reserve(&self) -> bool {
         self.in_reserve
@@ -147,6 +167,10 @@ impl Connections {
 
     /// A place for a connection that has come; none where its peer has all that one may have, and works on each.
     pub(super) async fn place(&self, peer: Peer) -> Option<(Arc<Connection>, Place)> {
+        // Before the wait for a place, in which nobody else gets in.
+        if !self.has_share(peer) {
+            return None;
+        }
         let permit = loop {
             let waited = tokio::time::timeout(LOOK, Arc::clone(&self.free).acquire_owned());
             if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
@@ -158,12 +182,7 @@ impl Connections {
             }
         };
         let mut open = self.open.lock();
-        let stays = |connection: &&Arc<Connection>| !connection.ending.load(Ordering::Relaxed);
-        let of_peer = open.values().filter(stays).filter(|connection| connection.peer == peer).count();
-        if of_peer >= self.bounds.of_peer && !peer.is_local() && !end_the_idlest(&open, Some(peer)) {
-            return None;
-        }
-        let staying = open.values().filter(stays).count();
+        let staying = open.values().filter(|connection| connection.stays()).count();
         // Only where all the others are at work is it one of those that are kept.
         let in_reserve = staying >= self.bounds.all && !end_the_idlest(&open, None);
         let connection = Arc::new(Connection {
@@ -176,23 +195,36 @@ impl Connections {
             ending: AtomicBool::new(false),
             in_reserve,
             peer,
+            opened: Instant::now(),
+            known: AtomicBool::new(peer.is_local()),
         });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         open.insert(id, Arc::clone(&connection));
         Some((connection, Place { id, open: Arc::clone(&self.open), _permit: permit }))
     }
+
+    /// Says if a peer may have one more, for which an idle one of its own makes room.
+    fn has_share(&self, peer: Peer) -> bool {
+        let open = self.open.lock();
+        let is_of_peer = |connection: &&Arc<Connection>| connection.stays() && connection.peer == peer;
+        peer.is_local()
+            || open.values().filter(is_of_peer).count() < self.bounds.of_peer
+            || end_the_idlest(&open, Some(peer))
+    }
 }
 
-/// Ends the connection that waits longest for a request, or for its answer to be read; `false` where all
-/// are at work. Of this peer alone, where one is named.
+/// Ends the connection that waits longest for a request, or for its answer to be read; one of strangers, if there is any.
+/// `false` where all are at work. Of this peer alone, where one is named.
 fn end_the_idlest(open: &BTreeMap<u64, Arc<Connection>>, of: Option<Peer>) -> bool {
     let is_idle = |connection: &&Arc<Connection>| {
         !connection.busy.load(Ordering::Relaxed)
-            && !connection.ending.load(Ordering::Relaxed)
+            && connection.stays()
             && of.is_none_or(|peer| connection.peer == peer)
     };
-    let idlest =
-        open.values().filter(is_idle).min_by_key(|connection| connection.last.load(Ordering::Relaxed));
+    let idlest = open
+        .values()
+        .filter(is_idle)
+        .min_by_key(|connection| (!connection.is_strange(), connection.last.load(Ordering::Relaxed)));
     if let Some(idlest) = idlest {
         idlest.ending.store(true, Ordering::Relaxed);
         idlest.end.notify_one();
@@ -229,5 +261,34 @@ mod tests {
             of_proxy.push(connections.place(local).await.unwrap());
             of_proxy.iter().for_each(|(connection, _)| connection.set_busy(true));
         }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_one_who_has_had_its_share() {
+        let bounds = Bounds { all: 1, of_peer: 1, reserve: 0, ..Bounds::default() };
+        let connections = Connections::new(bounds);
+        let greedy = Peer::of("192.0.2.7".parse().unwrap());
+        let only = connections.place(greedy).await.unwrap();
+        only.0.set_busy(true);
+        assert!(connections.place(greedy).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn strangers_make_room_before_those_who_have_shown_a_token() {
+        let bounds = Bounds { all: 3, of_peer: 3, reserve: 0, ..Bounds::default() };
+        let connections = Connections::new(bounds);
+        let peer = |last: u8| Peer::of(std::net::Ipv4Addr::new(192, 0, 2, last).into());
+        let known = connections.place(peer(1)).await.unwrap();
+        known.0.set_known();
+        let stranger = connections.place(peer(2)).await.unwrap();
+        tokio::time::sleep(INTRODUCTION).await;
+        stranger.0.is_active();
+        let new = connections.place(peer(3)).await.unwrap();
+        // The known one has been idle for longer, and the new one has time to show who it is.
+        assert!(end_the_idlest(&connections.open.lock(), None));
+        let ending = |one: &(Arc<Connection>, Place)| one.0.ending.load(Ordering::Relaxed);
+        assert_eq!([&known, &stranger, &new].map(ending), [false, true, false]);
+        assert!(end_the_idlest(&connections.open.lock(), None));
+        assert_eq!([&known, &stranger, &new].map(ending), [true, true, false]);
     }
 }

@@ -70,7 +70,7 @@ impl Held {
         }
     }
 
-    /// The connection that a stream has taken over.
+    /// The request's connection, or the one that a stream has taken over.
     pub(super) fn connection(&self) -> &Arc<Connection> {
         &self.connected.connection
     }

@@ -1,5 +1,6 @@
 //! Requests in a second: those of each token, and of each address without one.
 
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
@@ -63,11 +64,30 @@ pub(super) struct Rates {
     tokens: Mutex<Table>,
     // On their own, so that strangers leave the tokens their places.
     peers: Mutex<Table>,
+    connections: Mutex<Table<Peer>>,
 }
 
 impl Rates {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, began: Instant::now(), tokens: Mutex::default(), peers: Mutex::default() }
+        let (tokens, peers, connections) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { limits, began: Instant::now(), tokens, peers, connections }
+    }
+
+    /// Counts a new connection, and says if it isn't one too many: each may cost a handshake of TLS, before anybody has shown
+    /// a token.
+    pub(super) fn count_connection(&self, peer: Peer) -> bool {
+        self.count_connection_at(peer, Instant::now())
+    }
+
+    fn count_connection_at(&self, peer: Peer, now: Instant) -> bool {
+        let now = self.nanoseconds(now);
+        // A proxy on this machine has those of many.
+        peer.is_local() || self.connections.lock().count(peer, now, self.limits.connections).is_ok()
+    }
+
+    /// Since it began.
+    fn nanoseconds(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.began).as_nanos() as u64
     }
 
     /// Counts a request.
@@ -89,7 +109,7 @@ impl Rates {
             Caller::Token(_) => &self.tokens,
             Caller::Open(_) | Caller::Stranger(_) => &self.peers,
         };
-        let now = now.saturating_duration_since(self.began).as_nanos() as u64;
+        let now = self.nanoseconds(now);
         let late = table.lock().count((caller, pace), now, per_second);
         late.map_err(|wait| {
             let of = match caller {
@@ -111,18 +131,23 @@ impl Rates {
 type Key = (Caller, Pace);
 
 /// The times at which callers will have used up nothing, in nanoseconds.
-#[derive(Default)]
-struct Table {
-    free_at: HashMap<Key, u64>,
+struct Table<K = Key> {
+    free_at: HashMap<K, u64>,
     /// That of those for whom there is no place.
     of_others: u64,
     swept: u64,
 }
 
-impl Table {
+impl<K> Default for Table<K> {
+    fn default() -> Self {
+        Self { free_at: HashMap::new(), of_others: 0, swept: 0 }
+    }
+}
+
+impl<K: Eq + Hash> Table<K> {
     /// Counts a request, or says how long to wait for the next one. (GCRA: the "generic cell rate algorithm" of ATM, which is
     /// a token bucket in one number.)
-    fn count(&mut self, key: Key, now: u64, per_second: u32) -> Result<(), Duration> {
+    fn count(&mut self, key: K, now: u64, per_second: u32) -> Result<(), Duration> {
         const SECOND: u64 = 1_000_000_000;
         if self.free_at.len() >= MAX_KNOWN && !self.free_at.contains_key(&key) {
             self.sweep(now);
@@ -154,7 +179,7 @@ impl Table {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { requests: 10, pushes: 1_000, strangers: 2 };
+    const LIMITS: Limits = Limits { requests: 10, pushes: 1_000, strangers: 2, connections: 3 };
 
     fn rates() -> (Rates, Instant) {
         let rates = Rates::new(LIMITS);
@@ -218,6 +243,21 @@ mod tests {
             .map(|operation| (operation.method, operation.path))
             .collect();
         assert_eq!(unbounded, [("post", "/v1/halt"), ("get", "/healthz"), ("get", "/readyz")]);
+    }
+
+    #[test]
+    fn new_connections_of_an_address_are_counted_but_for_those_of_this_machine() {
+        let (rates, began) = rates();
+        let taken = |address: &str, at: Instant, tries: usize| {
+            (0..tries).filter(|_| rates.count_connection_at(peer(address), at)).count()
+        };
+        // Two seconds' worth at once, and then as many as a second brings.
+        assert_eq!(taken("192.0.2.7", began, 100), 6);
+        assert_eq!(taken("192.0.2.8", began, 100), 6);
+        assert_eq!(taken("192.0.2.7", began + Duration::from_secs(1), 100), 3);
+        assert_eq!(taken("127.0.0.1", began, 10_000), 10_000);
+        // Requests have their own.
+        assert_eq!(self::taken(&rates, Caller::Open(peer("192.0.2.7")), Pace::Requests, began, 100), 20);
     }
 
     #[test]

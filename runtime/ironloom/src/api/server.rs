@@ -48,7 +48,7 @@ pub(crate) async fn serve(
     let (running, mut all_ended) = mpsc::channel::<()>(1);
     loop {
         let taken = tokio::select! {
-            taken = take(&listener, &connections) => taken,
+            taken = take(&listener, &connections, &site) => taken,
             _ = shutdown.wait_for(|stop| *stop) => break,
         };
         let Some(taken) = taken else { continue };
@@ -147,7 +147,7 @@ async fn serve_one(
     ended
 }
 
-async fn take(listener: &TcpListener, connections: &Connections) -> Option<Taken> {
+async fn take(listener: &TcpListener, connections: &Connections, site: &Site) -> Option<Taken> {
     let (stream, from) = match listener.accept().await {
         Ok(accepted) => accepted,
         Err(error) => {
@@ -160,6 +160,10 @@ async fn take(listener: &TcpListener, connections: &Connections) -> Option<Taken
     let _ = stream.set_nodelay(true);
     let arrived = stream.local_addr().ok()?;
     let peer = Peer::of(from.ip());
+    if !site.lets_in(peer) {
+        tracing::debug!("connection: too many in a second from {}", from.ip());
+        return None;
+    }
     let (connection, place) = connections.place(peer).await?;
     Some(Taken { stream, arrived, peer, connection, place })
 }
@@ -178,6 +182,8 @@ async fn answer(
         request.extensions_mut().insert(InReserve);
     }
     let mut response = site.answer(request).await;
+    // Whoever still sends what was refused, or doesn't, makes room for others.
+    connection.set_busy(false);
     if let Ok(Rest { body, begun }) = rest.try_recv()
         && !response.status().is_success()
         // A caller who asked first sends nothing after a refusal; reading would tell it to send.
@@ -189,7 +195,6 @@ async fn answer(
     if connection.is_in_reserve() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    connection.set_busy(false);
     Ok(response)
 }
 

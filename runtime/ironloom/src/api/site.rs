@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use tower::ServiceExt as _;
 
+use super::rates::Peer;
 use super::{Api, answers, no_such_method, no_such_path, router};
 use crate::telemetry::Status;
 
@@ -28,6 +29,11 @@ impl Site {
             .method_not_allowed_fallback(no_such_method)
             .with_state(api.clone());
         Self { api, routes }
+    }
+
+    /// Counts a connection, and says if it isn't one too many of its peer.
+    pub(super) fn lets_in(&self, peer: Peer) -> bool {
+        self.api.rates.count_connection(peer)
     }
 
     /// Every answer is counted by its status, and every refusal is a problem.

@@ -452,7 +452,7 @@ fn api() -> (Arc<Fake>, Api) {
 
 /// Rates that no test comes near.
 const RATES: crate::config::Rates =
-    crate::config::Rates { requests: 100_000, pushes: 100_000, strangers: 100_000 };
+    crate::config::Rates { requests: 100_000, pushes: 100_000, strangers: 100_000, connections: 100_000 };
 
 pub(super) fn api_with(tokens_required: bool) -> (Arc<Fake>, Api) {
     let fake = Arc::new(Fake::default());

@@ -1,8 +1,13 @@
 //! The server's certificate: read from its files, and changed for new connections while it runs.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::num::NonZero;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -10,7 +15,10 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use x509_cert::der::Decode as _;
 
 use crate::authorities::{self, MAX_CERTIFICATES};
@@ -25,12 +33,16 @@ const SOON: u64 = 30 * DAY;
 const DAY: u64 = 86_400_000_000_000;
 /// Certificates of a chain: each is sent with each handshake.
 const MAX_CHAIN: usize = 16;
+/// Of as many cores one at most works on handshakes.
+const CORES_PER_TURN: usize = 4;
 
 /// The certificate that new connections get.
 #[derive(Debug)]
 pub(crate) struct Tls {
     current: Arc<Current>,
     config: Arc<ServerConfig>,
+    /// Those of handshakes, whose signatures take a millisecond each: however many come, most threads do something else.
+    turns: Semaphore,
 }
 
 #[derive(Debug)]
@@ -156,7 +168,9 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { current, config: Arc::new(config) })
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let turns = Semaphore::new(cores.div_ceil(CORES_PER_TURN));
+        Ok(Self { current, config: Arc::new(config), turns })
     }
 
     /// The certificate that new connections get.
@@ -174,8 +188,27 @@ impl Tls {
         self.current.0.store(Arc::new(certificate));
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.config))
+    /// Shakes hands, in its turn.
+    pub(super) async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        in_turn(&self.turns, TlsAcceptor::from(Arc::clone(&self.config)).accept(stream)).await
+    }
+}
+
+/// Does work that waits for a peer in between, and has a turn only while it works itself.
+async fn in_turn<W: Future + Unpin>(turns: &Semaphore, mut work: W) -> W::Output {
+    loop {
+        let mut turn = Some(turns.acquire().await);
+        let done = poll_fn(|context| match turn.take() {
+            Some(_turn) => Pin::new(&mut work).poll(context).map(Some),
+            // Something has come of the peer.
+            None => Poll::Ready(None),
+        });
+        if let Some(done) = done.await {
+            return done;
+        }
     }
 }
 

@@ -45,7 +45,7 @@ impl Wire {
             refuse_plain(stream).await?;
             return Err(io::Error::other("it speaks no TLS"));
         }
-        let stream = tls.acceptor().accept(paced).await?;
+        let stream = tls.accept(paced).await?;
         Ok(Self { inner: Inner::Tls(Box::new(stream)), connection })
     }
 

@@ -121,10 +121,11 @@ fn of_server(found: &mut Compared, [from, to]: [&Server; 2]) {
     let per_address = [connections_per_address, &to.connections_per_address];
     found.key("server.connections_per_address", per_address, Live::No, text);
     found.key("server.idle", [idle, &to.idle], Live::No, text);
-    let Rates { requests, pushes, strangers } = rates;
+    let Rates { requests, pushes, strangers, connections: new } = rates;
     found.key("server.rate", [requests, &to.rates.requests], Live::No, text);
     found.key("server.rate_of_pushes", [pushes, &to.rates.pushes], Live::No, text);
     found.key("server.rate_without_token", [strangers, &to.rates.strangers], Live::No, text);
+    found.key("server.rate_of_connections", [new, &to.rates.connections], Live::No, text);
     found.key("server.log", [log, &to.log], Live::Yes, text);
     // The listener takes another certificate, but none where there was one, nor one where there was none.
     let live = if tls.is_some() == to.tls.is_some() { Live::Yes } else { Live::No };
@@ -280,7 +281,7 @@ mod tests {
     #[test]
     fn every_key_that_differs_is_named_and_no_other() {
         let others = "[server]\nlisten = \"127.0.0.1:1\"\nhosts = [\"a\"]\ntokens = \"required\"\nlog = \"debug\"\nconnections = 2048\n\
-            connections_per_address = 99\nidle = \"1 min\"\nrate = 99\nrate_of_pushes = 99\nrate_without_token = 99\n\
+            connections_per_address = 99\nidle = \"1 min\"\nrate = 99\nrate_of_pushes = 99\nrate_without_token = 99\nrate_of_connections = 7\n\
             [server.tls]\ncertificate = \"/a.pem\"\nkey = \"/a.key\"\n[store]\nengine = \"sled\"\n\
             reserve = \"1 GiB\"\ncache = \"1 GiB\"\ndirty = \"1 GiB\"\n[log]\ncheckpoint = \"128 MiB\"\nmax = \"2 GiB\"\n\
             segment = \"128 MiB\"\nfold_at_stop = \"1 min\"\n[journal]\nmax_age = \"90 d\"\nmax_bytes = \"1 GiB\"\n[invocations]\nmax_age = \"30 d\"\n\
@@ -311,6 +312,7 @@ mod tests {
                 "server.rate",
                 "server.rate_of_pushes",
                 "server.rate_without_token",
+                "server.rate_of_connections",
                 "server.tls.certificate",
                 "server.tls.key",
                 "store.engine",

@@ -74,6 +74,12 @@ const KEYS: &[Key] = &[
     ),
     key(
         "server",
+        "rate_of_connections",
+        "100",
+        "Likewise, of new connections of each address that isn't loopback. Beyond, they are closed.",
+    ),
+    key(
+        "server",
         "log",
         "\"info\"",
         "The server's own log lines on stderr: off, error, warn, info, debug or trace, with levels of parts if need \

@@ -29,7 +29,7 @@ pub(crate) struct Server {
     pub tls: Option<TlsFiles>,
 }
 
-/// Requests in a second, sustained.
+/// Requests and connections in a second, sustained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rates {
     /// Of a token.
@@ -38,6 +38,8 @@ pub(crate) struct Rates {
     pub pushes: u32,
     /// Of an address, of those that nobody's token came with.
     pub strangers: u32,
+    /// New connections of an address that isn't loopback.
+    pub connections: u32,
 }
 
 /// The files of a certificate, as PEM.
@@ -103,6 +105,7 @@ impl Server {
         let requests = number(key(&mut section, "server", "rate"), 1, MAX_RATE);
         let pushes = number(key(&mut section, "server", "rate_of_pushes"), 1, MAX_RATE);
         let strangers = number(key(&mut section, "server", "rate_without_token"), 1, MAX_RATE);
+        let new_connections = number(key(&mut section, "server", "rate_of_connections"), 1, MAX_RATE);
         let log = key(&mut section, "server", "log").and_then(|field| field.parsed(str::parse));
         let tls = tls(section.table("tls"));
         section.finish();
@@ -133,7 +136,12 @@ impl Server {
             connections: connections? as usize,
             connections_per_address: of_address? as usize,
             idle: idle?,
-            rates: Rates { requests: requests?, pushes: pushes?, strangers: strangers? },
+            rates: Rates {
+                requests: requests?,
+                pushes: pushes?,
+                strangers: strangers?,
+                connections: new_connections?,
+            },
             log: log?,
             tls: tls?,
         })

@@ -101,6 +101,7 @@ fn limits_of_connections_and_files_of_a_certificate_are_checked() {
         ("[server]\nidle = \"0 s\"\n", "server.idle: must lie within 1 s to 1 h"),
         ("[server]\nrate = 0\n", "server.rate: must lie within 1 to 1000000"),
         ("[server]\nrate_without_token = -1\n", "must lie within 1 to 1000000"),
+        ("[server]\nrate_of_connections = 0\n", "server.rate_of_connections: must lie within 1 to 1000000"),
         ("[server.tls]\nkey = \"a.key\"\n", "server.tls: needs both `certificate` and `key`, or neither"),
         ("[server.tls]\npassphrase = \"x\"\n", "server.tls.passphrase: is not known"),
     ] {

@@ -122,3 +122,21 @@ fn new_connections_get_the_certificate_of_the_time() {
     assert!(tls.serves(&Certificate::read(&same).unwrap()));
     assert_eq!(tls.config.alpn_protocols, [b"http/1.1".to_vec()]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn work_waits_for_its_turn_and_has_none_while_it_waits_for_its_peer() {
+    let turns = Arc::new(Semaphore::new(1));
+    let (peer, heard) = tokio::sync::oneshot::channel();
+    let waits = tokio::spawn({
+        let turns = Arc::clone(&turns);
+        async move { in_turn(&turns, heard).await }
+    });
+    tokio::task::yield_now().await;
+    // The other has the turn as long as nothing comes of the first one's peer.
+    let held = turns.acquire().await.unwrap();
+    peer.send(7).unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert!(!waits.is_finished(), "two at a time");
+    drop(held);
+    assert_eq!(waits.await.unwrap(), Ok(7));
+}
