@@ -421,6 +421,30 @@ fn a_server_that_is_killed_again_and_again_has_a_whole_chain_with_all_that_it_ac
 }
 
 #[test]
+fn a_token_in_a_url_isnt_kept_and_a_head_is_no_deed() -> Result<()> {
+    let plant = Plant::new()?;
+    let secret = plant.admin.authorization().context("no token")?;
+    let secret = secret.trim_start_matches("Bearer ");
+    let stranger = plant.server.client();
+    // Of nobody, one is told in a minute.
+    stranger.get(&format!("/v1/events?access_token={secret}"))?.problem(401)?;
+    plant.admin.post(&format!("/v1/halt?access_token={secret}"), &json!({}))?.problem(400)?;
+    plant.admin.delete(&format!("/v1/tokens/{secret}"))?.problem(404)?;
+    assert_eq!(plant.admin.send("HEAD", "/v1/backup", &[], &[])?.status, 200);
+    assert_eq!(plant.admin.send("GET", "/v1/backup", &[], &[])?.status, 200);
+    // Whoever was refused doesn't wait for the entry.
+    wait_until("the entries", || Ok(plant.entries("result=refused")?.len() == 3))?;
+    let entries = plant.entries("")?;
+    ensure!(entries.iter().all(|entry| !entry.to_string().contains(secret)), "{entries:?}");
+    let refused = entries.iter().filter(|entry| entry["result"] == "refused");
+    let mut resources: Vec<_> = refused.map(|entry| words(entry)[3]).collect();
+    resources.sort_unstable();
+    assert_eq!(resources, ["events", "halt", "tokens/ilm_…"]);
+    assert_eq!(entries.iter().filter(|entry| entry["action"] == "backUp").count(), 1);
+    Ok(())
+}
+
+#[test]
 fn the_kill_switch_is_told_by_whichever_way_it_was_turned() -> Result<()> {
     let server = Setup::new()?.start()?;
     let data = server.setup().data();

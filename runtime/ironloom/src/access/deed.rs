@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
-use super::{Principal, Role};
+use super::{Principal, Role, without_tokens};
 use ironloom_trust::audit::{Chain, Outcome, Said};
 use ironloom_types::ids::Digest;
 
@@ -52,7 +52,7 @@ impl Deed {
             who: principal.name().into(),
             role: principal.role(),
             action,
-            resource: resource.into(),
+            resource: without_tokens(&resource).into(),
             body: Mutex::new(Body { hash: Sha256::new(), is_empty: true }),
             is_told: AtomicBool::new(false),
         }
@@ -77,7 +77,7 @@ impl Deed {
             resource: self.resource.clone(),
             outcome,
             problem: problem.into(),
-            detail: detail.into(),
+            detail: without_tokens(detail).into(),
             digest,
         }
     }

@@ -6,4 +6,4 @@ mod token;
 
 pub(crate) use self::deed::{Deed, current, within};
 pub(crate) use self::role::{Action, Denied, Holder, Principal, Resource, Role, authorize};
-pub(crate) use self::token::{Token, TokenHash, TokenName};
+pub(crate) use self::token::{Token, TokenHash, TokenName, without_tokens};

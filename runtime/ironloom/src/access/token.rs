@@ -1,5 +1,6 @@
 //! Tokens: made once, shown once, and kept as hashes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -13,6 +14,8 @@ use subtle::ConstantTimeEq as _;
 const PREFIX: &str = "ilm_";
 /// Its random bytes.
 const BYTES: usize = 32;
+/// The characters that these are.
+const CHARACTERS: usize = 43;
 /// The longest name.
 const MAX_NAME: usize = 63;
 
@@ -55,6 +58,24 @@ impl FromStr for Token {
             _ => Err("it is no token: those begin with ilm_ and have 43 characters more"),
         }
     }
+}
+
+/// A text without the tokens that somebody has put into it by mistake, such as into a URL.
+pub(crate) fn without_tokens(text: &str) -> Cow<'_, str> {
+    let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let mut out = Cow::Borrowed("");
+    let mut rest = text;
+    while let Some(begin) = rest.find(PREFIX) {
+        let (before, secret) = rest.split_at(begin + PREFIX.len());
+        let length = secret.bytes().take_while(|byte| is_of_token(*byte)).count();
+        out += before;
+        rest = secret;
+        if length >= CHARACTERS {
+            out += "…";
+            rest = &secret[length..];
+        }
+    }
+    out + rest
 }
 
 /// SHA-256 of a token's text: what the server keeps of it. With 32 random bytes a slow hash would add nothing.
@@ -181,6 +202,22 @@ mod tests {
         }
         for name in ["", "-local", "Anna", "a b", "a\n", "ä", &"a".repeat(64)] {
             assert!(TokenName::new(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_taken_out_of_texts_and_nothing_else_is() {
+        let token = "ilm_AAAAAAAAAAAAAAAAAAAA-AAAAAAAAAAAAAAAAAAA_AA";
+        let with = |text: &str| without_tokens(&text.replace("TOKEN", token)).into_owned();
+        for (text, without) in [
+            ("", ""),
+            ("tokens/TOKEN", "tokens/ilm_…"),
+            ("events?key=TOKEN&after=TOKEN", "events?key=ilm_…&after=ilm_…"),
+            ("\"TOKENAAA\" is no name", "\"ilm_…\" is no name"),
+            ("Bearer ilm_…, film_roll_7/ilm_", "Bearer ilm_…, film_roll_7/ilm_"),
+            ("ä ilm_x ilm_TOKEN ä", "ä ilm_x ilm_… ä"),
+        ] {
+            assert_eq!(with(text), without);
         }
     }
 }

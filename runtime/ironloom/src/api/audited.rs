@@ -14,6 +14,7 @@ use hyper::body::Frame;
 
 use super::Api;
 use super::operation::Operation;
+use super::params::Params;
 use super::problem::{Kind, Problem};
 use crate::access::{Action, Deed, Principal, within};
 use ironloom_trust::audit::{Chain, Outcome};
@@ -27,11 +28,13 @@ fn deed(operation: &Operation, uri: &Uri, principal: &Principal) -> Deed {
         Action::Administer => Chain::Platform,
         _ => Chain::Tenant(TenantId::MAIN),
     };
-    Deed::new(chain, principal, operation.id, resource(operation.path, uri))
+    Deed::new(chain, principal, operation.id, resource(operation, uri))
 }
 
-/// The thing that a request is about: its path up to the last name in it, without the version, and with its query.
-fn resource(template: &str, uri: &Uri) -> String {
+/// The thing that a request is about: its path up to the last name in it, without the version, and with its query. Of a query
+/// that is refused, only those parameters that there are: others may be anything, such as passwords.
+fn resource(operation: &Operation, uri: &Uri) -> String {
+    let template = operation.path;
     let mut parts = template.split('/').count();
     if let Some(last) = template.split('/').rev().position(|part| part.starts_with('{')) {
         parts -= last;
@@ -39,7 +42,13 @@ fn resource(template: &str, uri: &Uri) -> String {
     let named: Vec<&str> = uri.path().split('/').take(parts).collect();
     let named = named.join("/");
     let named = named.strip_prefix("/v1/").unwrap_or(&named);
-    uri.query().map_or_else(|| named.to_owned(), |query| format!("{named}?{query}"))
+    let Some(query) = uri.query() else { return named.to_owned() };
+    if Params::of(uri, operation.query).is_ok() {
+        return format!("{named}?{query}");
+    }
+    let is_known = |one: &&str| operation.query.contains(&one.split('=').next().unwrap_or_default());
+    let known: Vec<&str> = query.split('&').filter(is_known).collect();
+    if known.is_empty() { named.to_owned() } else { format!("{named}?{}", known.join("&")) }
 }
 
 /// Tells of a request that isn't admitted, where whoever sends it may not do it, or would have done something.
@@ -115,6 +124,7 @@ impl Drop for Audited {
 
 #[cfg(test)]
 mod tests {
+    use super::super::operation::PLAIN;
     use super::*;
 
     #[test]
@@ -131,7 +141,23 @@ mod tests {
             ),
             ("/metrics", "/metrics", "/metrics"),
         ] {
-            assert_eq!(resource(template, &uri.parse().unwrap()), expected);
+            let operation = Operation { path: template, query: &["purge"], ..PLAIN };
+            assert_eq!(resource(&operation, &uri.parse().unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn of_a_query_that_is_refused_only_known_parameters_are_told() {
+        let operation = Operation { path: "/v1/events", query: &["purge", "after"], ..PLAIN };
+        for (query, expected) in [
+            // Written in another way it counts all the same, so it is told.
+            ("purg%65=true&after=7", "events?purg%65=true&after=7"),
+            ("purge=true&access_token=secret&after=7", "events?purge=true&after=7"),
+            ("password=secret", "events"),
+            ("secret", "events"),
+        ] {
+            let uri = format!("/v1/events?{query}").parse().unwrap();
+            assert_eq!(resource(&operation, &uri), expected);
         }
     }
 }

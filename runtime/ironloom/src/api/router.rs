@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
+use axum::http::Method;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::Router;
 use futures_util::future::Either;
@@ -56,7 +57,8 @@ where
             audited::refuse(&self.api, self.operation, &request, &problem);
             return Either::Right(Either::Right(ready(Ok(problem.into_response()))));
         }
-        if !self.operation.deed {
+        // A head is looked at: nothing is done.
+        if !self.operation.deed || request.method() == Method::HEAD {
             return Either::Left(self.handler.call(request));
         }
         let (audited, request) = Audited::new(&self.api, self.operation, request);
