@@ -299,6 +299,26 @@ fn commands_show_the_token_that_they_are_given() -> Result<()> {
 }
 
 #[test]
+fn commands_show_no_token_in_clear_unless_they_are_told_to() -> Result<()> {
+    let (server, admin) = start()?;
+    let token = add(&admin, "anna", "viewer")?;
+    // An address for documentation, at which nobody is: a command that called it would end with another code.
+    let elsewhere = ["--url", "http://192.0.2.7:7420"];
+    for arguments in [&["list"][..], &["push"], &["events"], &["commit", "pigs"], &["copies", "pigs"]] {
+        let refused = command(&server, &[&elsewhere[..], arguments].concat(), Some(&token))?;
+        let said = String::from_utf8(refused.stderr)?;
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {said}");
+        ensure!(said.contains("isn't shown to http://192.0.2.7:7420") && said.contains("--plain-http"), "{said}");
+        ensure!(!said.contains(&token), "{said}");
+    }
+    for arguments in [&["copies", "pigs"][..], &["commit", "pigs"], &["rollback", "pigs"]] {
+        let shown = command(&server, arguments, Some(&add(&admin, arguments[0], "app-admin")?))?;
+        assert_eq!(shown.status.code(), Some(4), "{arguments:?} show theirs: {shown:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn on_loopback_nobody_needs_a_token_unless_it_is_said_and_a_wrong_one_is_refused() -> Result<()> {
     let server = Setup::new()?.start()?;
     server.client().get("/v1/tokens")?.json()?;

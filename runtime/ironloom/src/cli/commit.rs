@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Global;
-use super::client::{Client, segment};
+use super::client::segment;
 use super::failure::Outcome;
 use super::output;
 use crate::api::JSON_TYPE;
@@ -19,7 +19,7 @@ pub(super) struct Commit {
 impl Commit {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/commit", segment(&self.id));
-        let answer = Client::new(&global.url).post(&path, &[], JSON_TYPE, b"{}")?;
+        let answer = global.client()?.post(&path, &[], JSON_TYPE, b"{}")?;
         output::one(global, &answer, |Installation { id, version, .. }: Installation| {
             format!("the upgrade of {id} to version {version} stays\n")
         })

@@ -1,11 +1,13 @@
 //! The token that a command shows a server, and the authorities that it holds the server's certificate against.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
-use ureq::http::HeaderValue;
+use ureq::http::uri::Scheme;
+use ureq::http::{HeaderValue, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::Global;
@@ -28,7 +30,15 @@ pub(super) struct Credentials {
 impl Credentials {
     /// With the token that was given: it isn't an argument, since everybody on a machine sees these.
     pub(super) fn of(global: &Global) -> Result<Self, Failure> {
-        let authorization = token(global)?.and_then(|token| {
+        let token = token(global)?;
+        if token.is_some() && !global.plain_http && is_in_clear(&global.url) {
+            return Err(Failure::Misuse(format!(
+                "the token isn't shown to {}: without TLS everybody on the way could read it\n\
+                 hint: Call the server with https://. On a network that you trust, pass --plain-http.",
+                global.url
+            )));
+        }
+        let authorization = token.and_then(|token| {
             // A token has no byte that a header can't have.
             let mut shown = HeaderValue::try_from(format!("Bearer {}", token.reveal())).ok()?;
             shown.set_sensitive(true);
@@ -65,6 +75,18 @@ impl Credentials {
     }
 }
 
+/// Says if requests to a server leave this machine without TLS.
+fn is_in_clear(url: &str) -> bool {
+    // What is no URL at all is told where it is called.
+    let Ok(uri) = url.parse::<Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let is_here = match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    };
+    uri.scheme() != Some(&Scheme::HTTPS) && !is_here
+}
+
 fn token(global: &Global) -> Result<Option<Token>, Failure> {
     let (text, from) = match &global.token_file {
         Some(file) => (small_files::read_secret_text(file, MAX_TOKEN_FILE)?, file.display().to_string()),
@@ -75,4 +97,36 @@ fn token(global: &Global) -> Result<Option<Token>, Failure> {
     };
     let first = text.lines().next().unwrap_or_default().trim();
     first.parse::<Token>().map(Some).map_err(|error| Failure::Misuse(format!("{from}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_tls_a_token_stays_on_this_machine() {
+        for url in [
+            "http://127.0.0.1:7420",
+            "http://127.8.9.1",
+            "http://[::1]:7420/",
+            "http://[::ffff:127.0.0.1]:7420",
+            "http://LocalHost:7420",
+            "https://loom.plant:7420",
+            "HTTPS://192.0.2.7",
+            "not a url",
+        ] {
+            assert!(!is_in_clear(url), "{url}");
+        }
+        for url in [
+            "http://loom.plant:7420",
+            "HTTP://192.0.2.7",
+            "http://[2001:db8::1]:7420",
+            "http://0.0.0.0:7420",
+            "http://localhost.example.org",
+            "http://127.0.0.1@example.org",
+            "http://127.0.0.1.example.org",
+        ] {
+            assert!(is_in_clear(url), "{url}");
+        }
+    }
 }

@@ -75,6 +75,7 @@ mod verify;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use self::client::Client;
@@ -115,6 +116,15 @@ pub(crate) struct Global {
     /// A file with certificates (PEM) of authorities to trust besides those of the system; more than once for several
     #[arg(long, global = true, env = "IRONLOOM_CA", hide_env_values = true, value_name = "FILE")]
     pub ca: Vec<PathBuf>,
+    /// Show the token over http:// too, where everybody on the way can read it
+    #[arg(
+        long,
+        global = true,
+        env = "IRONLOOM_PLAIN_HTTP",
+        hide_env_values = true,
+        value_parser = FalseyValueParser::new()
+    )]
+    pub plain_http: bool,
 }
 
 impl Global {
