@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use ironloom_tests::{Client, Setup, wait_until};
 use serde_json::{Value, json};
+use tungstenite::client::IntoClientRequest as _;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, Utf8Bytes, WebSocket};
@@ -23,8 +24,11 @@ impl Stream {
         let address = client.url().strip_prefix("http://").context("no address")?;
         let connection = TcpStream::connect(address)?;
         connection.set_read_timeout(Some(PATIENCE))?;
-        let (socket, _) =
-            tungstenite::client(format!("ws://{address}/v1/readings/stream{query}"), connection)?;
+        let mut request = format!("ws://{address}/v1/readings/stream{query}").into_client_request()?;
+        if let Some(authorization) = client.authorization() {
+            request.headers_mut().insert("authorization", authorization.parse()?);
+        }
+        let (socket, _) = tungstenite::client(request, connection)?;
         let mut stream = Self(socket, Value::Null);
         stream.1 = stream.word()?;
         let come = through(&stream.1)?;
@@ -368,6 +372,41 @@ fn a_new_connection_takes_its_stream_over() -> Result<()> {
     (come + 1..=3).try_for_each(|number| second.send(&line(number)))?;
     second.until(3)?;
     assert_eq!(values(server.client())?, [1, 2, 3]);
+    ensure!(server.stop()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_key_is_that_of_the_token_that_it_came_with() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let source = |name: &str| -> Result<String> {
+        let request = json!({"name": name, "role": "source"});
+        let made = server.client().post("/v1/tokens", &request)?.json()?;
+        Ok(made["token"].as_str().context("no token")?.to_owned())
+    };
+    let (gateway, thief) = (source("gateway-3")?, source("thief")?);
+    let as_gateway = server.client().with_token(&gateway);
+    let (mut first, _) = Stream::open(&as_gateway, "?key=gateway-3")?;
+    first.send(&line(1))?;
+    first.until(1)?;
+    // Neither somebody else nor a program without a token goes on with it, or takes it over.
+    for other in [&server.client().with_token(&thief), server.client()] {
+        let (mut stream, come) = Stream::open(other, "?key=gateway-3")?;
+        assert_eq!(come, 0);
+        stream.send(&line(7))?;
+        stream.until(1)?;
+        // The same request of another is another one.
+        let pushed = other.push(line(8).as_bytes(), Some("once"))?.json()?;
+        assert_eq!((&pushed["accepted"], &pushed["duplicate"]), (&json!(1), &Value::Null));
+    }
+    first.send(&line(2))?;
+    first.until(2)?;
+    as_gateway.push(line(9).as_bytes(), Some("once"))?.json()?;
+
+    let server = server.restarted()?;
+    let as_gateway = server.client().with_token(&gateway);
+    assert_eq!(Stream::open(&as_gateway, "?key=gateway-3")?.1, 2);
+    assert_eq!(as_gateway.push(line(9).as_bytes(), Some("once"))?.json()?["duplicate"], json!(true));
     ensure!(server.stop()?.success());
     Ok(())
 }

@@ -283,7 +283,7 @@ pub(crate) struct OpenStream {
 /// An `Idempotency-Key` and what it came with, as hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RequestKey {
-    /// The first 16 bytes of SHA-256 of the key.
+    /// The first 16 bytes of SHA-256 of the key, with whose it is.
     pub key: [u8; 16],
     /// The first 16 bytes of SHA-256 of a byte, 1 where the good lines are taken although others are bad, and the body.
     pub request: [u8; 16],

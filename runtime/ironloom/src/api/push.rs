@@ -85,10 +85,9 @@ pub(super) async fn push(
 ) -> Result<Response, Problem> {
     guard::need_type(&headers, &[NDJSON_TYPE, JSON_TYPE, ARROW_TYPE])?;
     let mode = if params.flag("partial")? { Mode::PARTIAL } else { Mode::WHOLE };
-    let key = idempotency_key(&headers)?;
+    let key = idempotency_key(&headers)?.map(|key| own_key(key, &principal).into_bytes());
     let wait = Wait::of(&mut params)?;
     let body = body::take(&api.memory.readings, held.as_deref(), &headers, body, MAX_BODY).await?;
-    let key = key.map(<[u8]>::to_vec);
     let Read { mut parsed, key, share } = match guard::media_type(&headers).as_deref() {
         Some(ARROW_TYPE) => read_arrow(&api, body, mode, key).await?,
         Some(JSON_TYPE) => read(&api, body, Form::Json, mode, key).await?,
@@ -277,11 +276,13 @@ pub(super) fn refusal(bad: Vec<Detail>) -> Problem {
     problem.at(place).with(bad)
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut values = headers.get_all(KEY_HEADER).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let key = value.as_bytes();
-    if is_key(key) && values.next().is_none() {
+    if let Ok(key) = value.to_str()
+        && is_key(key.as_bytes())
+        && values.next().is_none()
+    {
         return Ok(Some(key));
     }
     let detail = format!("the Idempotency-Key must be 1 to {MAX_KEY} visible ASCII characters, once");
@@ -290,6 +291,15 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
 
 pub(crate) fn is_key(key: &[u8]) -> bool {
     (1..=MAX_KEY).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic)
+}
+
+/// A key as it is kept, with the name of the token that it came with: nobody has another's stream, nor the answer to another's
+/// request. Neither a key nor a name has a blank.
+pub(super) fn own_key(key: &str, principal: &Principal) -> String {
+    match principal {
+        Principal::Holder(holder) => format!("{key} {}", holder.name),
+        Principal::Local | Principal::Nobody => key.to_owned(),
+    }
 }
 
 /// A stream has its key in its path: in a header it would do nothing.
@@ -301,10 +311,10 @@ pub(super) fn no_key_header(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::malformed("bad-key", detail).at(Place::field("Idempotency-Key")))
 }
 
-/// The key of a stream.
-pub(super) fn stream_key(key: String) -> Result<Arc<str>, Problem> {
+/// The key of a stream that somebody opens.
+pub(super) fn stream_key(key: &str, principal: &Principal) -> Result<Arc<str>, Problem> {
     if is_key(key.as_bytes()) {
-        return Ok(key.into());
+        return Ok(own_key(key, principal).into());
     }
     let detail = format!("the key of a stream must be 1 to {MAX_KEY} visible ASCII characters");
     Err(Problem::malformed("bad-key", detail).at(Place::field("key")))

@@ -39,6 +39,7 @@ use super::params::Params;
 use super::problem::Problem;
 use super::push::{no_key_header, stream_key};
 use super::{Api, room};
+use crate::access::Principal;
 use ironloom_types::ids::Sequence;
 
 /// Records that are under way at the same time.
@@ -64,10 +65,11 @@ pub(super) async fn stream(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
     Extension(held): Extension<Held>,
+    Extension(principal): Extension<Principal>,
 ) -> Result<Response, Problem> {
     let mode = if params.flag("partial")? { Mode::PARTIAL } else { Mode::UNTIL_BAD };
     no_key_header(&headers)?;
-    let key = params.text("key").map(stream_key).transpose()?;
+    let key = params.text("key").map(|key| stream_key(&key, &principal)).transpose()?;
     let upgrade = upgrade
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)

@@ -39,7 +39,7 @@ pub(crate) enum Receipt {
     },
     /// The place of a stream of readings. A record may hold it without any reading: not every line has one.
     Stream {
-        /// The key that the sender has chosen.
+        /// The key that the sender has chosen, with whose it is.
         key: Arc<str>,
         /// Its progress with this record; `None` where its key won't come again.
         progress: Option<Progress>,
