@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Global;
-use super::client::{Client, segment};
+use super::client::segment;
 use super::failure::Outcome;
 use super::{output, status};
 use crate::api::facade::{Copies as Answered, CopyItem};
@@ -18,7 +18,7 @@ pub(super) struct Copies {
 impl Copies {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/copies", segment(&self.id));
-        let answer = Client::new(&global.url).get(&path, &[])?;
+        let answer = global.client()?.get(&path, &[])?;
         output::one(global, &answer, |copies: Answered| text(&copies))
     }
 }

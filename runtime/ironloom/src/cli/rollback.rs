@@ -3,15 +3,15 @@
 use clap::Args;
 
 use super::Global;
-use super::client::{Client, flag, segment};
+use super::client::{flag, segment};
 use super::failure::Outcome;
 use super::output;
 use crate::api::JSON_TYPE;
 use crate::api::facade::RolledBack;
 use ironloom_types::text::clean;
 
-/// Goes back to the version and the state of before an upgrade, and takes the readings since again. What it makes of them
-/// isn't published again. The state until now is kept for a week.
+/// Goes back to the version and the state from before an upgrade, and takes the readings since then again. What it makes of
+/// them isn't published again. The state until now is kept for a week.
 #[derive(Args, Debug)]
 pub(super) struct Rollback {
     /// The installation
@@ -28,7 +28,7 @@ impl Rollback {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/rollback", segment(&self.id));
         let query = [flag("keep-cursor", self.keep_cursor), flag("dry-run", self.dry_run)];
-        let answer = Client::new(&global.url).post(&path, &query, JSON_TYPE, b"{}")?;
+        let answer = global.client()?.post(&path, &query, JSON_TYPE, b"{}")?;
         output::one(global, &answer, |rolled_back: RolledBack| text(&rolled_back, self.dry_run))
     }
 }
