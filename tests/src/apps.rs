@@ -54,3 +54,17 @@ pub fn number(installation: &Value, path: &str) -> u64 {
     let found = path.split('.').fold(installation, |value, field| &value[field]);
     found.as_u64().unwrap_or_default()
 }
+
+/// Waits until the installation `sums` has taken so many readings.
+pub fn wait_for_readings(client: &Client, readings: u64) -> Result<Value> {
+    let what = format!("{readings} readings");
+    wait_for_installation(client, "sums", &what, |now| number(now, "counters.readings") == readings)
+}
+
+/// The counts that `sums` has published, in whatever generation.
+pub fn counts(client: &Client) -> Result<Vec<u64>> {
+    let is_own = |reading: &&Value| {
+        reading["point"].as_str().is_some_and(|point| point.starts_with("apps/sums/count"))
+    };
+    Ok(client.journal(0, "")?.iter().filter(is_own).map(|reading| number(reading, "value")).collect())
+}

@@ -1,7 +1,7 @@
 //! States of uninstalled apps: they are listed, a later install goes on with one, and a purge removes them.
 
 use anyhow::{Context as _, Result, ensure};
-use ironloom_tests::apps::{install, number, request, wait_for_installation};
+use ironloom_tests::apps::{counts, install, number, request, wait_for_installation, wait_for_readings};
 use ironloom_tests::guests::workspace;
 use ironloom_tests::model::state_of;
 use ironloom_tests::{Client, Setup, guests, wait_until};
@@ -26,19 +26,6 @@ fn refused(client: &Client, more: Value, status: u16) -> Result<Value> {
 fn uninstall(client: &Client, id: &str) -> Result<()> {
     client.delete(&format!("/v1/installations/{id}"))?.json()?;
     Ok(())
-}
-
-fn wait_for_readings(client: &Client, readings: u64) -> Result<Value> {
-    let what = format!("{readings} readings");
-    wait_for_installation(client, "sums", &what, |now| number(now, "counters.readings") == readings)
-}
-
-/// The counts that were published, by whatever generation.
-fn counts(client: &Client) -> Result<Vec<u64>> {
-    let is_own = |reading: &&Value| {
-        reading["point"].as_str().is_some_and(|point| point.starts_with("apps/sums/count"))
-    };
-    Ok(client.journal(0, "")?.iter().filter(is_own).map(|reading| number(reading, "value")).collect())
 }
 
 fn ordinals(client: &Client) -> Result<Vec<u64>> {

@@ -1,7 +1,7 @@
 //! Installations that start over: nothing of before is in their state, and nothing is published or told twice.
 
 use anyhow::{Result, ensure};
-use ironloom_tests::apps::{install, number, wait_for_installation};
+use ironloom_tests::apps::{install, number, wait_for_installation, wait_for_readings};
 use ironloom_tests::guests::workspace;
 use ironloom_tests::model::state_of;
 use ironloom_tests::{Client, Server, Setup, guests, wait_until};
@@ -29,11 +29,6 @@ fn counts(client: &Client) -> Result<Vec<u64>> {
         reading["point"].as_str().is_some_and(|point| point.starts_with("apps/sums/count"))
     };
     Ok(client.journal(0, "")?.iter().filter(is_own).map(|reading| number(reading, "value")).collect())
-}
-
-fn wait_for_readings(client: &Client, readings: u64) -> Result<Value> {
-    let what = format!("{readings} readings");
-    wait_for_installation(client, "sums", &what, |now| number(now, "counters.readings") == readings)
 }
 
 /// The times of its invocations.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use ironloom_tests::apps::{install, number, wait_for_installation};
+use ironloom_tests::apps::{counts, install, number, wait_for_installation, wait_for_readings};
 use ironloom_tests::model::state_of;
 use ironloom_tests::package::Package;
 use ironloom_tests::steps::{STEPS_OF_A_COPY, STEPS_OF_A_VERSION};
@@ -29,19 +29,6 @@ fn file_of(server: &Server, package: &Package) -> Result<String> {
     let path: PathBuf = server.setup().folder().join("next.ironloom");
     std::fs::write(&path, package.tar())?;
     Ok(path.to_str().context("no path")?.to_owned())
-}
-
-fn wait_for_readings(client: &Client, readings: u64) -> Result<Value> {
-    let what = format!("{readings} readings");
-    wait_for_installation(client, "sums", &what, |now| number(now, "counters.readings") == readings)
-}
-
-/// The counts that were published, by whatever generation.
-fn counts(client: &Client) -> Result<Vec<u64>> {
-    let is_own = |reading: &&Value| {
-        reading["point"].as_str().is_some_and(|point| point.starts_with("apps/sums/count"))
-    };
-    Ok(client.journal(0, "")?.iter().filter(is_own).map(|reading| number(reading, "value")).collect())
 }
 
 #[test]
@@ -285,6 +272,20 @@ fn an_upgrade_is_committed_by_people_or_by_time() -> Result<()> {
     let copies = client.get("/v1/installations/sums/copies")?.json()?;
     assert_eq!((copies["items"].as_array().map(Vec::len), &copies["max_number"]), (Some(1), &json!(1)));
     assert_eq!(copies["items"][0]["version"], "0.2.0", "the older one is gone");
+    // The copy that went was nobody's deed.
+    let entries = client.all("/v1/audit?resource=installations/sums")?;
+    let done = entries.iter().filter(|entry| entry["result"] == "done");
+    let done: Vec<_> = done.map(|entry| (entry["who"].as_str(), entry["action"].as_str())).collect();
+    let by = |who, action| (Some(who), Some(action));
+    assert_eq!(
+        done,
+        [
+            by("-local", "changeInstallation"),
+            by("-local", "commitUpgrade"),
+            by("-local", "changeInstallation"),
+            by("-host", "commitUpgrade"),
+        ]
+    );
     Ok(())
 }
 

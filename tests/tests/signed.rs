@@ -29,6 +29,13 @@ fn signed(folder: &Path, version: &str, keys: &[&str]) -> Result<Vec<u8>> {
     Ok(fs::read(folder.join(file))?)
 }
 
+/// A file that its owner alone may read.
+fn secret(folder: &Path, name: &str, text: &str) -> Result<()> {
+    let path = folder.join(name);
+    fs::write(&path, text)?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o600))?)
+}
+
 #[test]
 fn a_key_is_made_shown_and_never_written_over_another() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -41,12 +48,18 @@ fn a_key_is_made_shown_and_never_written_over_another() -> Result<()> {
     ensure!(told.contains("a.key: exists already"), "{told}");
     assert_eq!(done(folder, &["key", "show", "a.key"])?, format!("{public}\n"));
 
-    fs::write(folder.join("wrong"), "battery staple\n")?;
+    secret(folder, "wrong", "battery staple\n")?;
     let told = refused(folder, &["key", "show", "a.key", "--passphrase-file", "wrong"])?;
     ensure!(told.contains("a.key: the passphrase doesn't open the key"), "{told}");
-    fs::write(folder.join("right"), format!("{PASSPHRASE}\r\n"))?;
+    secret(folder, "right", &format!("{PASSPHRASE}\r\n"))?;
     done(folder, &["key", "show", "a.key", "--passphrase-file", "right"])?;
-    fs::write(folder.join("short"), "short")?;
+    for file in ["right", "a.key"] {
+        fs::set_permissions(folder.join(file), fs::Permissions::from_mode(0o604))?;
+        let told = refused(folder, &["key", "show", "a.key", "--passphrase-file", "right"])?;
+        ensure!(told.contains(&format!("{file} has a secret")) && told.contains("chmod o="), "{told}");
+        fs::set_permissions(folder.join(file), fs::Permissions::from_mode(0o600))?;
+    }
+    secret(folder, "short", "short")?;
     let told = refused(folder, &["key", "new", "b.key", "--passphrase-file", "short"])?;
     ensure!(told.contains("has 5 characters") && !folder.join("b.key").exists(), "{told}");
     let told = refused(folder, &["key", "show", "right"])?;

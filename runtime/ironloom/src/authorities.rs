@@ -1,6 +1,7 @@
 //! Certificates of authorities that servers are held against, and what is wrong with a server that isn't trusted.
 
 use std::error::Error;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,13 +39,29 @@ pub(crate) fn of_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Strin
     Ok(all)
 }
 
-/// Why a connection over TLS isn't made, in words; `None` where the reason is another one.
-pub(crate) fn distrust(error: &(dyn Error + 'static)) -> Option<String> {
-    let reason = match of_rustls(error)? {
+/// Why a connection over TLS isn't made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Distrust {
+    /// Nobody who is trusted has signed its certificate.
+    Authority,
+    /// In words.
+    Other(String),
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Authority => "its certificate isn't from a trusted authority",
+            Self::Other(words) => words,
+        })
+    }
+}
+
+/// The reason why a connection over TLS isn't made; `None` where the error is of another kind.
+pub(crate) fn distrust(error: &(dyn Error + 'static)) -> Option<Distrust> {
+    let words = match of_rustls(error)? {
         rustls::Error::InvalidCertificate(error) => match error {
-            CertificateError::UnknownIssuer => {
-                "its certificate is of no authority that is trusted".to_owned()
-            }
+            CertificateError::UnknownIssuer => return Some(Distrust::Authority),
             CertificateError::NotValidForName => "its certificate is for another name".to_owned(),
             CertificateError::NotValidForNameContext { presented, .. } => {
                 let names = presented.join(", ");
@@ -55,7 +72,7 @@ pub(crate) fn distrust(error: &(dyn Error + 'static)) -> Option<String> {
                 let end = jiff::Timestamp::from_second(not_after.as_secs().cast_signed());
                 end.map_or_else(
                     |_| "its certificate has expired".to_owned(),
-                    |end| format!("its certificate has expired on {end}"),
+                    |end| format!("its certificate expired on {end}"),
                 )
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
@@ -64,11 +81,11 @@ pub(crate) fn distrust(error: &(dyn Error + 'static)) -> Option<String> {
             other => format!("its certificate isn't trusted ({other})"),
         },
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "it speaks no TLS there; call it with http://".to_owned()
+            "it doesn't speak TLS; call it with http://".to_owned()
         }
         other => format!("no TLS connection can be made ({other})"),
     };
-    Some(reason)
+    Some(Distrust::Other(words))
 }
 
 /// The error of the TLS library within another one.

@@ -13,6 +13,8 @@ mod source;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -232,6 +234,25 @@ fn size(field: Option<Field<'_, '_>>, least: u64) -> Option<Bytes> {
     Some(bytes)
 }
 
+/// A number within a range.
+fn number(field: Option<Field<'_, '_>>, range: RangeInclusive<u32>) -> Option<u32> {
+    let field = field?;
+    let number = u32::try_from(field.integer()?).ok().filter(|number| range.contains(number));
+    field.checked(number.ok_or_else(|| outside(&range)))
+}
+
+/// A time span within a range.
+fn span(field: Option<Field<'_, '_>>, range: RangeInclusive<Span>) -> Option<Span> {
+    field?.parsed(|text| {
+        let span: Span = text.parse()?;
+        if range.contains(&span) { Ok(span) } else { Err(outside(&range)) }
+    })
+}
+
+fn outside<T: Display>(range: &RangeInclusive<T>) -> String {
+    format!("must lie within {} to {}", range.start(), range.end())
+}
+
 fn store(mut section: Section<'_, '_>, segment: Bytes) -> Option<Store> {
     let engine = key(&mut section, "store", "engine");
     let reserve = key(&mut section, "store", "reserve").and_then(|field| {
@@ -275,9 +296,9 @@ fn log(mut section: Section<'_, '_>) -> Option<Log> {
     section.finish();
     let segment: Option<Bytes> = segment_field.and_then(|field| {
         let segment: Bytes = field.parsed(str::parse)?;
-        let (least, most) = (Bytes(MIN_SEGMENT), Bytes(MAX_SEGMENT));
-        if !(least..=most).contains(&segment) {
-            field.refuse(format!("must lie within {least} to {most}"));
+        let range = Bytes(MIN_SEGMENT)..=Bytes(MAX_SEGMENT);
+        if !range.contains(&segment) {
+            field.refuse(outside(&range));
         }
         Some(segment)
     });
@@ -329,14 +350,9 @@ fn lag(text: &str) -> Result<Option<Span>, String> {
 }
 
 fn batch(mut section: Section<'_, '_>) -> Option<Batch> {
-    let readings = key(&mut section, "batch", "max_readings");
+    let max_readings = number(key(&mut section, "batch", "max_readings"), 1..=keys::MAX_BATCH_READINGS);
     let max_bytes = size(key(&mut section, "batch", "max_bytes"), 1);
     section.finish();
-    let max_readings = readings.and_then(|field| {
-        let most = keys::MAX_BATCH_READINGS;
-        let readings = u32::try_from(field.integer()?).ok().filter(|readings| (1..=most).contains(readings));
-        field.checked(readings.ok_or_else(|| format!("must lie within 1 to {most}")))
-    });
     Some(Batch { max_readings: max_readings?, max_bytes: max_bytes? })
 }
 

@@ -72,9 +72,9 @@ impl FromStr for Chain {
             return Ok(Self::Platform);
         }
         let found = tenant("tenant-").map(Self::Tenant);
-        found.or_else(|| tenant("set-points-").map(Self::SetPoints)).ok_or_else(|| {
-            format!("{text:?} is no chain; those are platform, tenant-N and set-points-N with the number of a tenant")
-        })
+        found
+            .or_else(|| tenant("set-points-").map(Self::SetPoints))
+            .ok_or_else(|| format!("{text:?} is not a chain; write platform, tenant-1 or set-points-1"))
     }
 }
 
@@ -105,7 +105,7 @@ impl FromStr for Outcome {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|one| one.name() == text);
-        found.ok_or_else(|| format!("{text:?} is no result; those are done, refused and failed"))
+        found.ok_or_else(|| format!("{text:?} is not a result; the results are done, refused and failed"))
     }
 }
 
@@ -114,7 +114,7 @@ impl FromStr for Outcome {
 pub struct Said {
     pub chain: Chain,
     /// The name of a token; `-local` a program of the machine that needs none, `-host` the server itself, `-` whoever shows
-    /// no token that is worth something, `app:` and an id an installation.
+    /// no valid token, `app:` and an id an installation.
     pub who: Box<str>,
     /// The role of that token; empty where there is none.
     pub role: Box<str>,
@@ -132,6 +132,21 @@ pub struct Said {
 }
 
 impl Said {
+    /// Something that was done, by somebody without a role, without a digest.
+    pub fn done(chain: Chain, who: &str, action: &str, resource: String, detail: &str) -> Self {
+        Self {
+            chain,
+            who: who.into(),
+            role: "".into(),
+            action: action.into(),
+            resource: resource.into(),
+            outcome: Outcome::Done,
+            problem: "".into(),
+            detail: detail.into(),
+            digest: None,
+        }
+    }
+
     /// The same with texts that aren't too long.
     #[must_use]
     pub fn bounded(self) -> Self {

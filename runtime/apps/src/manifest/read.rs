@@ -156,8 +156,11 @@ fn output(name: SlotName, section: &mut Section<'_, '_>) -> Option<Output> {
     let unit = unit(section, value_type);
     let every = section.take("every").and_then(|field| {
         let every = field.parsed(Span::from_str)?;
-        if every.0 == 0 || kind == Some(OutputKind::Derived) {
-            field.refuse("must be longer than 0 s, and is for set-points alone");
+        if every.0 == 0 {
+            field.refuse("must be longer than 0 s");
+        }
+        if kind == Some(OutputKind::Derived) {
+            field.refuse("is for set-points alone");
         }
         Some(every)
     });

@@ -5,5 +5,5 @@ mod role;
 mod token;
 
 pub(crate) use self::deed::{Deed, current, within};
-pub(crate) use self::role::{Action, Denied, Holder, Principal, Resource, Role, authorize};
+pub(crate) use self::role::{Action, Denied, HOST, Holder, NOBODY, Principal, Resource, Role, authorize};
 pub(crate) use self::token::{Token, TokenHash, TokenName, without_tokens};

@@ -11,6 +11,15 @@ use super::token::TokenName;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::TenantId;
 
+// The names of those that have no token. No token has such a name: they never begin with a dash.
+
+/// The server itself.
+pub(crate) const HOST: &str = "-host";
+/// A program of the server's machine that needs no token.
+const LOCAL: &str = "-local";
+/// Whoever shows no valid token.
+pub(crate) const NOBODY: &str = "-";
+
 /// The work that somebody is there for. New ones go to the end: their order is the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 pub(crate) enum Role {
@@ -74,7 +83,7 @@ impl FromStr for Role {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|role| role.name() == text).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            format!("{text:?} is no role; the roles are {names}")
+            format!("{text:?} is not a role; the roles are {names}")
         })
     }
 }
@@ -180,11 +189,11 @@ impl Principal {
         }
     }
 
-    /// Its name for people and the audit log. A token can have neither of the two names without a dash.
+    /// Its name for people and the audit log.
     pub(crate) fn name(&self) -> &str {
         match self {
-            Self::Nobody => "-",
-            Self::Local => "-local",
+            Self::Nobody => NOBODY,
+            Self::Local => LOCAL,
             Self::Holder(holder) => holder.name.as_str(),
         }
     }

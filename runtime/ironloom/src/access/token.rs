@@ -128,7 +128,7 @@ impl TokenName {
             return Ok(Self(text.into()));
         }
         Err(format!(
-            "{text:?} is no name of a token: it begins with a letter from a to z or a digit, and has at most \
+            "{text:?} is not a name of a token: it begins with a letter from a to z or a digit, and has at most \
              {MAX_NAME} of them and of - . _ @"
         ))
     }

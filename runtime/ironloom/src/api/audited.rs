@@ -1,7 +1,7 @@
 //! The one place where requests become entries of the audit log.
 //!
 //! A deed that changes the log has its entry in the record of the change, which the node sees to. Here is seen to the rest:
-//! deeds that aren't in the log are told once they are done, and those that came to nothing with the reason.
+//! deeds that aren't in the log are told once they are done, and those that ended without success with the reason.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use ironloom_trust::audit::{Chain, Outcome};
 use ironloom_types::ids::TenantId;
 
 /// The parameter of a request that only says what would happen.
-const DRY_RUN: &str = "dry-run=true";
+const DRY_RUN: &str = "dry-run";
 
 fn deed(operation: &Operation, uri: &Uri, principal: &Principal) -> Deed {
     let chain = match operation.needs {
@@ -51,11 +51,20 @@ fn resource(operation: &Operation, uri: &Uri) -> String {
     if known.is_empty() { named.to_owned() } else { format!("{named}?{}", known.join("&")) }
 }
 
+/// Says if whoever sent a request may not do it.
+fn is_denial(status: u16) -> bool {
+    matches!(status, 401 | 403)
+}
+
+/// Says if a request only asks for what would happen, by its query as its handler reads it.
+fn is_dry(request: &Request) -> bool {
+    request.extensions().get::<Params>().is_some_and(|params| params.is_set(DRY_RUN))
+}
+
 /// Tells of a request that isn't admitted, where whoever sends it may not do it, or would have done something.
 pub(super) fn refuse(api: &Api, operation: &Operation, request: &Request, problem: &Problem) {
     let principal = request.extensions().get::<Principal>().unwrap_or(&Principal::Nobody);
-    let is_denied = matches!(problem.status, 401 | 403);
-    if !is_denied && !operation.deed {
+    if !is_denial(problem.status) && (!operation.deed || is_dry(request)) {
         return;
     }
     let deed = deed(operation, request.uri(), principal);
@@ -76,7 +85,7 @@ impl Audited {
     pub(super) fn new(api: &Api, operation: &Operation, request: Request) -> (Self, Request) {
         let principal = request.extensions().get::<Principal>().unwrap_or(&Principal::Nobody);
         let deed = Arc::new(deed(operation, request.uri(), principal));
-        let is_dry = request.uri().query().is_some_and(|query| query.split('&').any(|one| one == DRY_RUN));
+        let is_dry = is_dry(&request);
         let heard = Arc::clone(&deed);
         let request = request.map(|body| {
             Body::new(body.map_frame(move |frame: Frame<Bytes>| {
@@ -95,7 +104,7 @@ impl Audited {
         let response = within(Some(Arc::clone(&self.deed)), answer).await?;
         self.is_answered = true;
         let status = response.status();
-        if self.is_dry {
+        if self.is_dry && !is_denial(status.as_u16()) {
             return Ok(response);
         }
         let problem = response.extensions().get::<Kind>();

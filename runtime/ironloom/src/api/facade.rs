@@ -130,7 +130,7 @@ pub(crate) trait Facade: Platform {
     fn copies(&self, id: InstallationId) -> Answer<Copies>;
     /// Ends the time in which its upgrade may be rolled back; 409 where there is none.
     fn commit(&self, id: InstallationId) -> Later<'_, Installation>;
-    /// Goes back to the version and the state of before an upgrade, or with `dry_run` only says what that would be; 409
+    /// Goes back to the version and the state from before an upgrade, or with `dry_run` only says what that would be; 409
     /// where there is none. Readings since then are taken again, with effects held back, unless the cursor is kept.
     fn roll_back(&self, id: InstallationId, keep_cursor: bool, dry_run: bool) -> Later<'_, RolledBack>;
 

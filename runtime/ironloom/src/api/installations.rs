@@ -204,7 +204,7 @@ pub(super) async fn copies(State(api): State<Api>, Id(id): Id) -> Result<Respons
     answers::done(&api, &api.node.copies(id)?).await
 }
 
-/// Has an upgrade stay.
+/// Makes an upgrade final.
 pub(super) async fn commit(
     State(api): State<Api>,
     Id(id): Id,

@@ -39,6 +39,7 @@ pub(super) struct Operation {
     pub answers: &'static [Success],
     /// Its answers have the `ETag` of a revision, but for those to dry runs.
     pub tagged: bool,
+    pub pace: Pace,
     /// Moves much data, so that it isn't served on the connections that are kept for admins.
     pub bulk: bool,
     pub handler: fn() -> MethodRouter<Api>,
@@ -53,19 +54,6 @@ pub(super) enum Pace {
     Pushes,
     Requests,
 }
-
-impl Operation {
-    pub(super) fn pace(&self) -> Pace {
-        match (self.needs, self.id) {
-            (Action::Probe, _) | (_, HALT) => Pace::Unbounded,
-            (Action::Push, _) => Pace::Pushes,
-            _ => Pace::Requests,
-        }
-    }
-}
-
-/// The kill switch.
-const HALT: &str = "halt";
 
 /// A header or a parameter of the query.
 pub(super) struct Parameter {
@@ -103,6 +91,7 @@ pub(super) const PLAIN: Operation = Operation {
     gives: None,
     answers: OK,
     tagged: false,
+    pace: Pace::Requests,
     bulk: false,
     handler: MethodRouter::new,
 };

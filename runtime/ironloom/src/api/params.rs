@@ -51,6 +51,11 @@ impl Params {
         Ok(Self { given })
     }
 
+    /// Says if a parameter is `true`, and leaves it for its handler.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.given.iter().any(|(given, text)| given == name && text == "true")
+    }
+
     /// The text of a parameter.
     pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
         let index = self.given.iter().position(|(given, _)| given == name)?;

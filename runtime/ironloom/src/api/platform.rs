@@ -32,7 +32,7 @@ pub(crate) trait Platform: Send + Sync + 'static {
     fn token(&self, name: &TokenName) -> Answer<TokenInfo>;
     /// Writes an entry of the audit log, and is ready once it is durable. It is handed over at once.
     fn audit(&self, said: Said) -> Later<'static, ()>;
-    /// Writes an entry of something that came to nothing, without waiting. Of many, only some are written one by one, and the
+    /// Writes an entry of something that ended without success, without waiting. Of many, only some are written one by one, and the
     /// others are counted.
     fn audit_refused(&self, said: Said);
     /// The entries of the audit log, in the order of their times as far as chains go together.

@@ -11,6 +11,7 @@ use super::operation::{Operation, Pace};
 use super::problem::Problem;
 use crate::access::TokenHash;
 use crate::config::Rates as Limits;
+use ironloom_types::clock::SECOND;
 
 /// Tokens, and as many addresses, that are told apart: more than a site has. Others than those that were seen lately share
 /// one place, so that whoever has many addresses takes no memory by them.
@@ -95,7 +96,7 @@ impl Rates {
     /// # Errors
     /// 429 where there are too many.
     pub(super) fn count(&self, caller: Caller, operation: &Operation) -> Result<(), Problem> {
-        self.count_at(caller, operation.pace(), Instant::now())
+        self.count_at(caller, operation.pace, Instant::now())
     }
 
     fn count_at(&self, caller: Caller, pace: Pace, now: Instant) -> Result<(), Problem> {
@@ -148,7 +149,6 @@ impl<K: Eq + Hash> Table<K> {
     /// Counts a request, or says how long to wait for the next one. (GCRA: the "generic cell rate algorithm" of ATM, which is
     /// a token bucket in one number.)
     fn count(&mut self, key: K, now: u64, per_second: u32) -> Result<(), Duration> {
-        const SECOND: u64 = 1_000_000_000;
         if self.free_at.len() >= MAX_KNOWN && !self.free_at.contains_key(&key) {
             self.sweep(now);
         }
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(taken(&rates, Caller::Token(1), Pace::Unbounded, began, 10_000), 10_000);
         let unbounded: Vec<_> = super::super::routes::OPERATIONS
             .iter()
-            .filter(|operation| operation.pace() == Pace::Unbounded)
+            .filter(|operation| operation.pace == Pace::Unbounded)
             .map(|operation| (operation.method, operation.path))
             .collect();
         assert_eq!(unbounded, [("post", "/v1/halt"), ("get", "/healthz"), ("get", "/readyz")]);

@@ -67,12 +67,13 @@ where
 }
 
 fn admit(api: &Api, operation: &Operation, request: &mut Request) -> Result<(), Problem> {
+    // Read before it may be refused: of a dry run that is, the audit log tells nothing.
+    let params = Params::of(request.uri(), operation.query);
+    let params = params.map(|params| drop(request.extensions_mut().insert(params)));
     access::admit(api, operation, request)?;
     if operation.bulk && request.extensions().get::<InReserve>().is_some() {
         let detail = "all connections for large requests are taken";
         return Err(Problem::unavailable("busy", detail, RETRY_SOON));
     }
-    let params = Params::of(request.uri(), operation.query)?;
-    request.extensions_mut().insert(params);
-    Ok(())
+    params
 }

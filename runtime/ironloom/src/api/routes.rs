@@ -16,7 +16,7 @@ use super::facade::{
     TimeSet, Timer, TokenInfo, TokenRequest, Usage,
 };
 use super::installations::Resume;
-use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Parameter, Success};
+use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Pace, Parameter, Success};
 use super::problem::Problem;
 use super::push::Accepted;
 use super::state::{StateEntry, StateValue};
@@ -46,6 +46,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/readings",
         id: "pushReadings",
         needs: Action::Push,
+        pace: Pace::Pushes,
         deed: false,
         summary: "Accepts readings and answers once they are durable: one JSON object on each line, a JSON object or \
                   array, or an Arrow IPC stream with the columns `point`, `value`, and `at` and `quality` as needed",
@@ -74,6 +75,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/readings/stream",
         id: "streamReadings",
         needs: Action::Push,
+        pace: Pace::Pushes,
         summary: "Becomes a WebSocket: each message brings lines as a push does, and {\"through\":n} says that n lines \
                   of the stream are durable. With a key it goes on after a drop",
         query: &["key", "partial"],
@@ -321,7 +323,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/installations/{id}/commit",
         id: "commitUpgrade",
         needs: Action::ManageApps,
-        summary: "Has its upgrade stay: it can't be rolled back any more. 409 where there is none that could",
+        summary: "Makes its upgrade final: it can't be rolled back any more. 409 where there is none that could",
         gives: Some(shapes::one::<Installation>),
         handler: || post(installations::commit),
         ..POST
@@ -330,7 +332,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/installations/{id}/rollback",
         id: "rollback",
         needs: Action::ManageApps,
-        summary: "Goes back to the version and the state of before its upgrade, and takes the readings since again; what it \
+        summary: "Goes back to the version and the state from before its upgrade, and takes the readings since then again; what it \
                   makes of them is not published again. With keep-cursor=true it goes on without them. 409 where there is \
                   no upgrade to roll back, or the journal doesn't reach back",
         query: &["keep-cursor", "dry-run"],
@@ -555,6 +557,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/halt",
         id: "halt",
         needs: Action::Operate,
+        pace: Pace::Unbounded,
         summary: "Turns the kill switch on, for the site or for an installation: {\"installation\":\"charging\"}. No set-point is sent \
                   from then on, also after a restart, and no safe value",
         takes: Some(shapes::one::<HaltRequest>),
@@ -1017,6 +1020,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/healthz",
         id: "showHealth",
         needs: Action::Probe,
+        pace: Pace::Unbounded,
         summary: "Whether the process is alive, and its version",
         gives: Some(shapes::one::<Health>),
         handler: || get(system::health),
@@ -1026,6 +1030,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/readyz",
         id: "showReadiness",
         needs: Action::Probe,
+        pace: Pace::Unbounded,
         summary: "Whether the server is ready",
         answers: &[
             Success { status: 200, when: "It does", types: &[JSON_TYPE] },

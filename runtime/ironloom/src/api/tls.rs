@@ -24,13 +24,13 @@ use x509_cert::der::Decode as _;
 use crate::authorities::{self, MAX_CERTIFICATES};
 use crate::config::TlsFiles;
 use ironloom_storage::small_files;
-use ironloom_types::clock::Timestamp;
+use ironloom_types::clock::{SECOND, Timestamp};
 
 /// The application protocol that the server speaks.
 const ALPN: &[u8] = b"http/1.1";
 /// The time before the end of a certificate from which on it is told.
 const SOON: u64 = 30 * DAY;
-const DAY: u64 = 86_400_000_000_000;
+const DAY: u64 = 24 * 3_600 * SECOND;
 /// Certificates of a chain: each is sent with each handshake.
 const MAX_CHAIN: usize = 16;
 /// Of as many cores one at most works on handshakes.
@@ -106,7 +106,7 @@ impl Certificate {
         self.until
     }
 
-    /// Says if it is worth nothing at this time.
+    /// Says if it has expired at this time.
     pub(crate) fn is_over(&self, now: Timestamp) -> bool {
         now >= self.until
     }
@@ -116,7 +116,7 @@ impl Certificate {
         let until = self.until;
         let renew = "put another one in its place, then `ironloom reload`";
         if self.is_over(now) {
-            return Some(format!("the server's certificate has been over since {until}: {renew}"));
+            return Some(format!("the server's certificate expired on {until}: {renew}"));
         }
         if now < self.from {
             return Some(format!("the server's certificate isn't valid before {}", self.from));

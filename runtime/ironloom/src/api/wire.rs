@@ -15,7 +15,7 @@ use super::problem::{PROBLEM_JSON, Problem};
 use super::tls::Tls;
 
 /// The first byte of a TLS connection: the type of a record with a handshake.
-const HANDSHAKE: u8 = 0x16;
+const HANDSHAKE_RECORD: u8 = 0x16;
 
 /// A connection that tells of all that comes of it.
 pub(super) struct Wire {
@@ -41,9 +41,9 @@ impl Wire {
         connection: Arc<Connection>,
     ) -> io::Result<Self> {
         let mut first = [0];
-        if stream.peek(&mut first).await? == 1 && first != [HANDSHAKE] {
+        if stream.peek(&mut first).await? == 1 && first != [HANDSHAKE_RECORD] {
             refuse_plain(stream).await?;
-            return Err(io::Error::other("it speaks no TLS"));
+            return Err(io::Error::other("it doesn't speak TLS"));
         }
         let stream = tls.accept(paced).await?;
         Ok(Self { inner: Inner::Tls(Box::new(stream)), connection })

@@ -9,7 +9,7 @@ use ureq::http::Response;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-use crate::authorities;
+use crate::authorities::{self, Distrust};
 
 /// The time to connect to a web server, and to get the head of an answer.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -64,8 +64,8 @@ fn authorities(access: &Access) -> Result<Vec<Certificate<'static>>, String> {
     Ok(all.iter().map(|one| Certificate::from_der(one).to_owned()).collect())
 }
 
-/// Why a server isn't trusted, in words; `None` where the reason is another one.
-pub(crate) fn distrust(error: &ureq::Error) -> Option<String> {
+/// The reason why a server isn't trusted; `None` where the error is of another kind.
+pub(crate) fn distrust(error: &ureq::Error) -> Option<Distrust> {
     match error {
         ureq::Error::Rustls(error) => authorities::distrust(error),
         ureq::Error::Io(error) => authorities::distrust(error),
@@ -76,10 +76,10 @@ pub(crate) fn distrust(error: &ureq::Error) -> Option<String> {
 /// The words for an error, with what to do about it.
 pub(super) fn problem(error: &ureq::Error) -> String {
     match distrust(error) {
-        Some(reason) if reason.ends_with("no authority that is trusted") => {
+        Some(reason @ Distrust::Authority) => {
             format!("{reason}; name the file of its authority by [catalogs] ca")
         }
-        Some(reason) => reason,
+        Some(reason) => reason.to_string(),
         None => error.to_string(),
     }
 }

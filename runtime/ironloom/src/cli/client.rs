@@ -69,12 +69,14 @@ fn agent(connect: Duration, whole: Option<Duration>, with: &Credentials) -> Agen
 }
 
 impl Client {
-    /// Doesn't connect yet.
-    pub(super) fn new(url: &str) -> Self {
+    /// Speaks to a server that this process has started, which asks for no token. Commands have [`Global::client`].
+    ///
+    /// [`Global::client`]: super::Global::client
+    pub(super) fn of_own_server(url: &str) -> Self {
         Self::reaching(url, Credentials::default())
     }
 
-    /// The same, with a token to show and authorities to believe.
+    /// Speaks to a server with a token to show and authorities to believe. Doesn't connect yet.
     pub(super) fn reaching(url: &str, credentials: Credentials) -> Self {
         let agent = agent(Duration::from_secs(5), None, &credentials);
         Self { agent, url: url.trim_end_matches('/').to_owned(), credentials }
@@ -211,7 +213,7 @@ impl Client {
 
     fn not_reached(&self, error: &ureq::Error) -> Failure {
         if let Some(reason) = distrust(error) {
-            return Failure::Distrusted { url: self.url.clone(), reason };
+            return Failure::Distrusted { url: self.url.clone(), reason: reason.to_string() };
         }
         let sent = !is_before_connection(error);
         Failure::NotReached { url: self.url.clone(), reason: error.to_string(), sent }
@@ -302,14 +304,39 @@ mod tests {
         assert_eq!(after("</v1/readings?limit=5&after=6>; rel=\"next\""), Some("6".to_owned()));
     }
 
+    /// A command that forgets its token fails only on a server that asks for one.
+    #[test]
+    fn no_command_but_dev_speaks_to_a_server_without_its_token() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli");
+        let (mut folders, mut found, mut seen) = (vec![folder], Vec::new(), 0);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    seen += 1;
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    if text.contains("of_own_server") || text.contains("Client::reaching") {
+                        found.push(path.file_name().unwrap().to_str().unwrap().to_owned());
+                    }
+                }
+            }
+        }
+        found.sort();
+        assert!(seen > 50, "{seen}");
+        // The one makes them, `dev` starts its own server, and `mod` has that of all others.
+        assert_eq!(found, ["client.rs", "dev.rs", "mod.rs"]);
+    }
+
     #[test]
     fn nobody_there_is_told_apart_from_a_wrong_url() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let failure = Client::new(&format!("http://{free}")).get("/healthz", &[]).unwrap_err();
+        let failure = Client::of_own_server(&format!("http://{free}")).get("/healthz", &[]).unwrap_err();
         assert!(matches!(failure, Failure::NotReached { .. }), "{failure:?}");
-        let failure = Client::new("not a url").get("/healthz", &[]).unwrap_err();
+        let failure = Client::of_own_server("not a url").get("/healthz", &[]).unwrap_err();
         assert!(matches!(failure, Failure::Misuse(_)), "{failure:?}");
-        let failure = Client::new(&format!("https://{free}")).get("/healthz", &[]).unwrap_err();
+        let failure = Client::of_own_server(&format!("https://{free}")).get("/healthz", &[]).unwrap_err();
         assert!(matches!(failure, Failure::NotReached { sent: false, .. }), "{failure:?}");
     }
 }

@@ -9,7 +9,7 @@ use super::output;
 use crate::api::JSON_TYPE;
 use crate::api::facade::Installation;
 
-/// Has an upgrade stay: it can't be rolled back any more. The server does it by itself after [copies] commit_after.
+/// Makes an upgrade final: it can't be rolled back any more. The server does it by itself after [copies] commit_after.
 #[derive(Args, Debug)]
 pub(super) struct Commit {
     /// The installation
@@ -21,7 +21,7 @@ impl Commit {
         let path = format!("/v1/installations/{}/commit", segment(&self.id));
         let answer = global.client()?.post(&path, &[], JSON_TYPE, b"{}")?;
         output::one(global, &answer, |Installation { id, version, .. }: Installation| {
-            format!("the upgrade of {id} to version {version} stays\n")
+            format!("the upgrade of {id} to version {version} is final\n")
         })
     }
 }

@@ -1,7 +1,5 @@
 //! `ironloom consents`: upgrades that wait for somebody's consent.
 
-use std::fmt::Write as _;
-
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
@@ -104,10 +102,7 @@ impl Consents {
 
 fn text(waits: &PendingConsent) -> String {
     let mut out = String::new();
-    // Writing into a String doesn't fail.
-    let mut line = |name: &str, value: &str| {
-        let _ = writeln!(out, "{name:<14}{}", clean(value));
-    };
+    let mut line = |name: &str, value: &str| out.push_str(&named(name, value));
     line("installation", waits.installation.as_str());
     line("app", waits.app.as_str());
     line("upgrade", &format!("from version {} to {}", waits.before, waits.version));
@@ -118,10 +113,10 @@ fn text(waits: &PendingConsent) -> String {
     waits.gets.iter().for_each(|gets| out.push_str(&lines(gets)));
     out.push_str(&set::changed(&waits.changes));
     warnings(&waits.warnings).iter().for_each(|line| out.push_str(&format!("{line}\n")));
-    let mut line = |name: &str, value: &str| {
-        let _ = writeln!(out, "{name:<14}{}", clean(value));
-    };
-    waits.wider.iter().for_each(|text| line("also", text));
-    line("consent", &waits.consent.to_string());
-    out
+    waits.wider.iter().for_each(|text| out.push_str(&named("also", text)));
+    out + &named("consent", &waits.consent.to_string())
+}
+
+fn named(name: &str, value: &str) -> String {
+    format!("{name:<14}{}\n", clean(value))
 }

@@ -79,7 +79,7 @@ impl Dev {
         let mut feed = Feed::open(&self.feed)?;
         let mut server = Server::start().await?;
         output::note(&format!("a server runs at {}, and goes with all of its data at the end", server.url()));
-        let (client, mut shown) = (Client::new(server.url()), Shown::default());
+        let (client, mut shown) = (Client::of_own_server(server.url()), Shown::default());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_wanted = true;
@@ -125,7 +125,7 @@ impl Dev {
         // Compiling takes seconds, where a signal must still be heard.
         let info = tokio::task::spawn_blocking({
             let (url, package) = (url.to_owned(), package.to_owned());
-            move || upload(&Client::new(&url), &package)
+            move || upload(&Client::of_own_server(&url), &package)
         });
         let info = info.await.context("the package can't be sent")??.info;
         let mut wanted: Wanted = self.choices.read()?.wanted(feed.header(), &info)?;
@@ -155,7 +155,8 @@ impl Dev {
         let bound = wanted.bindings.iter().filter_map(bound).collect();
         // As above: it may have to bring much state into its form.
         let (url, fresh) = (url.to_owned(), self.fresh);
-        let replaced = tokio::task::spawn_blocking(move || replace(&Client::new(&url), &info, wanted, fresh));
+        let replaced =
+            tokio::task::spawn_blocking(move || replace(&Client::of_own_server(&url), &info, wanted, fresh));
         Ok((replaced.await.context("the app can't be replaced")??, bound))
     }
 }

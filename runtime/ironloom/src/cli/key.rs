@@ -127,7 +127,8 @@ fn write_new(file: &Path, key: &SecretKey, passphrase: &Passphrase) -> Result<()
 
 /// Reads a secret key.
 pub(super) fn open(file: &Path, passphrase: &Passphrase) -> Result<SecretKey, Failure> {
-    let pem = small_files::read_text(file, MAX_KEY_FILE).map_err(|error| Failure::File(error.to_string()))?;
+    let pem = small_files::read_secret_text(file, MAX_KEY_FILE);
+    let pem = pem.map_err(|error| Failure::File(error.to_string()))?;
     let wrong = |error: SecretKeyError| Failure::File(format!("{}: {error}", file.display()));
     let locked = LockedKey::read(&pem).map_err(wrong)?;
     locked.open(&passphrase.of(file)?).map_err(wrong)

@@ -188,9 +188,9 @@ enum Command {
     Upgrade(upgrade::Upgrade),
     /// Try a change of an installation over the recorded journal, beside what runs
     Rehearse(rehearse::Rehearse),
-    /// Go back to the version and the state of before an upgrade
+    /// Go back to the version and the state from before an upgrade
     Rollback(rollback::Rollback),
-    /// Have an upgrade stay
+    /// Make an upgrade final, so that it can't be rolled back
     Commit(commit::Commit),
     /// List the copies of an installation's state
     Copies(copies::Copies),

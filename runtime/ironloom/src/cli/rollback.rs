@@ -10,8 +10,8 @@ use crate::api::JSON_TYPE;
 use crate::api::facade::RolledBack;
 use ironloom_types::text::clean;
 
-/// Goes back to the version and the state of before an upgrade, and takes the readings since again. What it makes of them
-/// isn't published again. The state until now is kept for a week.
+/// Goes back to the version and the state from before an upgrade, and takes the readings since then again. What it makes of
+/// them isn't published again. The state until now is kept for a week.
 #[derive(Args, Debug)]
 pub(super) struct Rollback {
     /// The installation

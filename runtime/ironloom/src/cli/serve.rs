@@ -130,7 +130,7 @@ impl Serve {
         if !self.insecure_bind && config.server.tls.is_none() {
             return Some(format!(
                 "{listen} isn't loopback, and there is no [server.tls] certificate: tokens and readings would cross the \
-                 network in clear. Name a certificate and its key, listen on 127.0.0.1 behind a proxy, or pass \
+                 network in the clear. Name a certificate and its key, listen on 127.0.0.1 behind a proxy, or pass \
                  --insecure-bind"
             ));
         }
@@ -277,7 +277,7 @@ fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if config.server.tls.is_none() {
         warnings.push(format!(
-            "it listens on {listen}, which isn't loopback: tokens and readings cross the network in clear"
+            "it listens on {listen}, which isn't loopback: tokens and readings cross the network in the clear"
         ));
     }
     if !config.server.tokens.requires(listen) {

@@ -149,11 +149,13 @@ fn upgraded(item: &Installation, line: &mut impl FnMut(&str, String)) {
         let id = &item.id;
         line(
             "upgraded",
-            format!("from version {version}, of before sequence {}; it stays from {until} on", cursor.next()),
+            format!("from version {version}, at sequence {}; final from {until} on", cursor.next()),
         );
         line(
             "",
-            format!("until then `ironloom rollback {id}` goes back, and `ironloom commit {id}` has it stay"),
+            format!(
+                "until then `ironloom rollback {id}` goes back, and `ironloom commit {id}` makes it final"
+            ),
         );
     }
     if let Some(WentBack { at, from, reason }) = &item.went_back {

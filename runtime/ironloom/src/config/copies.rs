@@ -1,7 +1,7 @@
 //! `[copies]`: copies of installations' state, to go back to.
 
 use super::off::{unless_off, within};
-use super::{Bytes, Span, key};
+use super::{Bytes, Span, key, number};
 use ironloom_apps::toml_section::Section;
 
 /// The most copies of an installation: their list is one answer.
@@ -25,19 +25,12 @@ pub(crate) struct Copies {
 
 pub(super) fn read(mut section: Section<'_, '_>) -> Option<Copies> {
     let every = key(&mut section, "copies", "every");
-    let number = key(&mut section, "copies", "number");
+    let number = number(key(&mut section, "copies", "number"), 0..=MOST);
     let bytes = key(&mut section, "copies", "bytes");
     let commit_after = key(&mut section, "copies", "commit_after");
     section.finish();
     let every =
         every.and_then(|field| field.parsed(|text| unless_off(text, |span| within(span, LEAST_EVERY, None))));
-    let number = number.and_then(|field| {
-        let number = u32::try_from(field.integer()?).ok().filter(|number| *number <= MOST);
-        if number.is_none() {
-            field.refuse(format!("must be 0 to {MOST}"));
-        }
-        number
-    });
     let bytes = bytes.and_then(|field| field.parsed(str::parse));
     let commit_after = commit_after.and_then(|field| {
         field.parsed(|text| {

@@ -187,19 +187,19 @@ const KEYS: &[Key] = &[
         "copies",
         "every",
         "\"24 h\"",
-        "How often the state of each installation is copied besides, where something has changed; or \"off\". At least 1 min.",
+        "How often the state of each installation is copied without an upgrade, where something has changed; or \"off\". At least 1 min.",
     ),
     key(
         "copies",
         "number",
         "3",
-        "Copies of each installation, 0 to 100: of more, the oldest goes. With 0 none is made, and no upgrade can be rolled\nback.",
+        "Copies of each installation, 0 to 100: beyond that, the oldest goes. With 0 none is made, and no upgrade can be rolled\nback.",
     ),
     key(
         "copies",
         "bytes",
         "\"4 GiB\"",
-        "State that the copies of all installations may have together: of more, the oldest goes. The one of before an upgrade\nthat \
+        "State that the copies of all installations may have together: beyond that, the oldest goes. The one from before an upgrade\nthat \
         nobody has committed stays; an upgrade for which there is no room is refused.",
     ),
     key(
@@ -320,8 +320,8 @@ const KEYS: &[Key] = &[
     key(
         "policy",
         "set_point_every",
-        "\"0 s\"",
-        "The least time between two set-points of a point, whatever is granted. 0 s: as often as granted.",
+        "\"off\"",
+        "The least time between two set-points of a point, whatever is granted, at least 1 ms; or \"off\".",
     ),
     key(
         "catalogs",

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::key;
+use super::off::{unless_off, within};
 use ironloom_apps::allowance::{LimitKind, PartialLimits};
 use ironloom_apps::consent::Capability;
 use ironloom_apps::manifest::Manifest;
@@ -11,6 +12,8 @@ use ironloom_apps::toml_section::{Field, Section};
 use ironloom_trust::key::PublicKey;
 use ironloom_trust::rotation::{covers, is_prefix};
 use ironloom_types::ids::AppId;
+
+const LEAST_EVERY: Span = Span(1_000_000);
 
 /// The host's rules for packages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,8 +144,8 @@ pub(super) fn read(mut section: Section<'_, '_>) -> Option<Policy> {
             limits.set(kind, most);
         }
     }
-    let every =
-        key(&mut section, "policy", "set_point_every").and_then(|field| field.parsed(str::parse::<Span>));
+    let every = key(&mut section, "policy", "set_point_every")
+        .and_then(|field| field.parsed(|text| unless_off(text, |every| within(every, LEAST_EVERY, None))));
     section.finish();
     Some(Policy {
         unsigned: unsigned?,
@@ -155,7 +158,7 @@ pub(super) fn read(mut section: Section<'_, '_>) -> Option<Policy> {
         capabilities: capabilities?,
         capabilities_denied: capabilities_denied?,
         limits,
-        set_point_every: every.filter(|every| every.0 > 0),
+        set_point_every: every?,
     })
 }
 

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::key;
+use super::{key, number, span};
 use crate::telemetry::LogLines;
 use ironloom_apps::quantity::Span;
-use ironloom_apps::toml_section::{Field, Section};
+use ironloom_apps::toml_section::Section;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Server {
@@ -81,9 +81,9 @@ impl TokenRule {
 }
 
 /// Fewer, and the connections of an admin and of a few sources would push each other out.
-const MIN_CONNECTIONS: usize = 16;
-/// A process may have descriptors for as many, and for its own files.
-const MAX_CONNECTIONS: usize = 65_536;
+const MIN_CONNECTIONS: u32 = 16;
+/// LimitNOFILE of the unit has room for as many, and for the server's own files.
+const MAX_CONNECTIONS: u32 = 65_536;
 const MIN_IDLE: Span = Span(1_000_000_000);
 const MAX_IDLE: Span = Span(3_600_000_000_000);
 const MAX_RATE: u32 = 1_000_000;
@@ -94,18 +94,14 @@ impl Server {
         let listen = key(&mut section, "server", "listen");
         let hosts = key(&mut section, "server", "hosts");
         let tokens = key(&mut section, "server", "tokens");
-        let connections = number(
-            key(&mut section, "server", "connections"),
-            MIN_CONNECTIONS as u32,
-            MAX_CONNECTIONS as u32,
-        );
-        let of_address =
-            number(key(&mut section, "server", "connections_per_address"), 1, MAX_CONNECTIONS as u32);
-        let idle = key(&mut section, "server", "idle").and_then(|field| field.parsed(idle));
-        let requests = number(key(&mut section, "server", "rate"), 1, MAX_RATE);
-        let pushes = number(key(&mut section, "server", "rate_of_pushes"), 1, MAX_RATE);
-        let strangers = number(key(&mut section, "server", "rate_without_token"), 1, MAX_RATE);
-        let new_connections = number(key(&mut section, "server", "rate_of_connections"), 1, MAX_RATE);
+        let connections =
+            number(key(&mut section, "server", "connections"), MIN_CONNECTIONS..=MAX_CONNECTIONS);
+        let of_address = number(key(&mut section, "server", "connections_per_address"), 1..=MAX_CONNECTIONS);
+        let idle = span(key(&mut section, "server", "idle"), MIN_IDLE..=MAX_IDLE);
+        let requests = number(key(&mut section, "server", "rate"), 1..=MAX_RATE);
+        let pushes = number(key(&mut section, "server", "rate_of_pushes"), 1..=MAX_RATE);
+        let strangers = number(key(&mut section, "server", "rate_without_token"), 1..=MAX_RATE);
+        let new_connections = number(key(&mut section, "server", "rate_of_connections"), 1..=MAX_RATE);
         let log = key(&mut section, "server", "log").and_then(|field| field.parsed(str::parse));
         let tls = tls(section.table("tls"));
         section.finish();
@@ -146,20 +142,6 @@ impl Server {
             tls: tls?,
         })
     }
-}
-
-fn number(field: Option<Field<'_, '_>>, least: u32, most: u32) -> Option<u32> {
-    let field = field?;
-    let number = u32::try_from(field.integer()?).ok().filter(|number| (least..=most).contains(number));
-    field.checked(number.ok_or_else(|| format!("must lie within {least} to {most}")))
-}
-
-fn idle(text: &str) -> Result<Span, String> {
-    let idle: Span = text.parse()?;
-    if !(MIN_IDLE..=MAX_IDLE).contains(&idle) {
-        return Err(format!("must lie within {MIN_IDLE} to {MAX_IDLE}"));
-    }
-    Ok(idle)
 }
 
 fn tls(mut section: Section<'_, '_>) -> Option<Option<TlsFiles>> {

@@ -27,7 +27,7 @@ pub(super) use self::terms::revision_key;
 use super::episodes;
 use super::past::Past;
 use super::queue::RowNote;
-use super::sealer::Sealed;
+use super::sealer::{Sealed, Stamped};
 use super::stored::{Removed, StoredLane, encode, request_key};
 use super::stretches::{Extent, Frozen, Stretches};
 use super::submission::Accepted;
@@ -138,12 +138,13 @@ impl Applier {
         self.shared.metrics.events.go_live();
     }
 
-    /// Applies one record, or a barrier; answers whoever waits for it.
-    pub(crate) fn apply(&mut self, at: Option<RecordRef>, time: Timestamp, sealed: Sealed) {
+    /// Applies one record with its entry of the audit log, or a barrier; answers whoever waits for it.
+    pub(crate) fn apply(&mut self, at: Option<RecordRef>, Stamped { time, sealed, entry }: Stamped) {
         if let Some(at) = at {
             // Before anything of it: a checkpoint that leaves a key out because of this record says so.
             self.shared.applied.store(at.position.0, Ordering::Release);
         }
+        self.note_entry(entry);
         match sealed {
             Sealed::Readings { new_points, chunk, receipt, request, forgotten, place, reply } => {
                 let (accepted, through) = (chunk.len() as u64, chunk.last_sequence());
@@ -338,9 +339,10 @@ impl Applier {
             AdminRecord::ConsentAsked(asked) => self.ask_consent(*asked),
             AdminRecord::ConsentRefused { id } => self.end_consent(&id),
             AdminRecord::CopyBegun(begun) => self.begin_copy(begun),
-            AdminRecord::Copied(_) | AdminRecord::Committed(_) | AdminRecord::RolledBack(_) => {
-                self.copies(record)
-            }
+            AdminRecord::Copied(copied) => self.keep_copy(*copied),
+            AdminRecord::Committed(committed) => self.end_trial(&committed),
+            AdminRecord::RolledBack(rolled_back) => self.roll_back(*rolled_back),
+            AdminRecord::CopiesDropped(dropped) => self.drop_copies(&dropped.generations),
             AdminRecord::Audit(change) => self.change_audit(change),
         }
     }

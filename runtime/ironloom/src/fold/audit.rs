@@ -24,6 +24,13 @@ pub(crate) fn checkpoint_key(chain: Chain, number: u64) -> Key {
     Scope::MAIN.key(Item::AuditCheckpoint(chain.number(), number))
 }
 
+/// The end of a chain that entries are read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum First {
+    Oldest,
+    Newest,
+}
+
 /// The part of the audit log that is in memory.
 #[derive(Default)]
 pub(crate) struct AuditLog(RwLock<Known>);
@@ -93,7 +100,7 @@ impl Shared {
         }
         for first in chains {
             let chain = first.entry.said.chain;
-            let last = self.entries(chain, None, true, 1)?.pop().unwrap_or_else(|| first.clone());
+            let last = self.entries(chain, None, First::Newest, 1)?.pop().unwrap_or_else(|| first.clone());
             let mut known = self.audit.0.write();
             known.first.insert(chain, first.entry.number);
             known.heads.set(chain, Head { number: last.entry.number, hash: last.hash });
@@ -117,11 +124,14 @@ impl Shared {
         &self,
         chain: Chain,
         after: Option<u64>,
-        newest: bool,
+        first: First,
         most: usize,
     ) -> Result<Vec<KeptEntry>, String> {
         let range = Scope::MAIN.numbered(KeyKind::AuditEntry, chain.number());
-        let range = if newest { range.reversed() } else { range };
+        let range = match first {
+            First::Oldest => range,
+            First::Newest => range.reversed(),
+        };
         let after = after.map(|number| entry_key(chain, number));
         let (found, _) =
             self.overlay.scan(&range, after.as_ref(), most).map_err(|error| error.to_string())?;
@@ -166,7 +176,7 @@ impl Shared {
         let kept = self.audit.kept(chain);
         let (mut first, mut seen) = (kept.start, 0);
         while first + 1 < kept.end && seen < most {
-            let page = self.entries(chain, first.checked_sub(1), false, AT_ONCE)?;
+            let page = self.entries(chain, first.checked_sub(1), First::Oldest, AT_ONCE)?;
             seen += page.len();
             match page.iter().find(|one| one.entry.time >= before || one.entry.number + 1 >= kept.end) {
                 Some(stays) => return Ok(stays.entry.number),

@@ -116,7 +116,7 @@ pub(crate) fn write(
     let blocks = write_blocks(shared, log, &fold, epoch)?;
     failpoint("checkpoint-blocks-synced");
     let changed = shared.overlay.through(through);
-    let batch = Batch::new(shared, epoch, is_paid, true);
+    let batch = Batch { is_paid, lets_copies_in: true, ..Batch::new(shared, epoch) };
     fold.packages_gone = write_all_keys(shared, batch, &fold, &blocks, &lanes, (&changed, through))?;
     // What was left out is in a record that was applied by now.
     fold.witness = fold.position.max(shared.applied());
@@ -276,7 +276,7 @@ pub(super) fn write_unfolded(
     to: Generation,
     epoch: Epoch,
 ) -> Result<(), CheckpointError> {
-    let mut batch = Batch::new(shared, epoch, false, false);
+    let mut batch = Batch::new(shared, epoch);
     write_state(&mut batch, lane, Stretch(u64::MAX), &[to])?;
     batch.flush()
 }
@@ -349,9 +349,18 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(shared: &'a Shared, epoch: Epoch, is_paid: bool, lets_copies_in: bool) -> Self {
-        let (changes, payers) = (Vec::new(), Vec::new());
-        Self { shared, epoch, changes, bytes: 0, payers, is_paid, lets_copies_in, paid_up_to: thread_cpu() }
+    /// One that nobody pays for, and that lets no copies in.
+    fn new(shared: &'a Shared, epoch: Epoch) -> Self {
+        Self {
+            shared,
+            epoch,
+            changes: Vec::new(),
+            bytes: 0,
+            payers: Vec::new(),
+            is_paid: false,
+            lets_copies_in: false,
+            paid_up_to: thread_cpu(),
+        }
     }
 
     /// Notes who pays for the next change.

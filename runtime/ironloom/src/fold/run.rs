@@ -272,12 +272,11 @@ impl Fold {
 
     fn group(&mut self, group: Vec<Flushed<Stamped>>) {
         let wanted = self.applier.wants_gone_folded();
-        for Flushed { record, sealed: Stamped { time, sealed, entry } } in group {
+        for Flushed { record, sealed } in group {
             if let Some(at) = record {
                 self.last = at.position;
             }
-            self.applier.note_entry(entry);
-            self.applier.apply(record, time, sealed);
+            self.applier.apply(record, sealed);
         }
         self.since_count += 1;
         self.shared.count_dirty();

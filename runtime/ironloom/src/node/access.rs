@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Node, pages, problems};
-use crate::access::{Holder, Role, Token, TokenHash, TokenName};
+use crate::access::{HOST, Holder, Role, Token, TokenHash, TokenName};
 use crate::api::facade::{Answer, NewToken, Page, PageQuery, Place, Problem, TokenInfo, TokenRequest};
 use crate::api::host::{AdminToken, StartError};
 use crate::fold::Shared;
@@ -21,8 +21,6 @@ use ironloom_types::clock::{Timestamp, host_time};
 const ADMIN_TOKEN: &str = "admin-token";
 /// The name of that token.
 const ADMIN: &str = "admin";
-/// Whoever made it, as its record says.
-const BY_START: &str = "-start";
 
 /// Why a start can't give its admin a token.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +94,7 @@ fn first_token(data: &Path, now: Timestamp) -> Result<TokenRecord, FirstTokenErr
         role: Role::PlatformAdmin,
         hash: token.hash(),
         made: now,
-        made_by: BY_START.into(),
+        made_by: HOST.into(),
         expires: None,
     })
 }

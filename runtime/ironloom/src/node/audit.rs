@@ -12,13 +12,14 @@ use parking_lot::Mutex;
 
 use self::refusals::Refusals;
 use super::{Node, problems};
+use crate::access::HOST;
 use crate::api::facade::{Answer, AuditCheckpoint, Later, Page};
 use crate::fold::submission;
 use crate::records::admin::AdminRecord;
-use crate::records::audit::{AuditChange, CheckpointRecord, HOST};
-use ironloom_storage::small_files;
-use ironloom_trust::audit::{Chain, Checkpoint, Head, Outcome, Said};
-use ironloom_trust::key::SecretKey;
+use crate::records::audit::{AuditChange, CheckpointRecord};
+use ironloom_storage::small_files::{self, ReadError};
+use ironloom_trust::audit::{Chain, Checkpoint, Head, Said};
+use ironloom_trust::key::{MAX_KEY_FILE, SecretKey};
 use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::ids::TenantId;
 
@@ -37,8 +38,10 @@ const MOST_GONE: u64 = 10_000;
 /// Why a server can't have its key.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeyError {
-    #[error("the key of the audit log, {path}, can't be {what}: {source}")]
-    File { path: String, what: &'static str, source: io::Error },
+    #[error("the key of the audit log: {0}")]
+    Read(ReadError),
+    #[error("the key of the audit log, {path}, can't be written: {error}")]
+    Write { path: String, error: io::Error },
     #[error(
         "the key of the audit log, {0}, isn't 32 bytes long; remove it, and the next start makes another"
     )]
@@ -51,19 +54,19 @@ pub(super) enum KeyError {
 pub(super) fn key(data: &Path) -> Result<SecretKey, KeyError> {
     let path = data.join(KEY_FILE);
     let shown = || path.display().to_string();
-    match std::fs::read(&path) {
+    match small_files::read_secret(&path, MAX_KEY_FILE) {
         Ok(seed) => {
             let seed: [u8; 32] = seed.try_into().map_err(|_| KeyError::Form(shown()))?;
             Ok(SecretKey::of_seed(&seed))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(ReadError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
             let key = SecretKey::generate()?;
             let written = small_files::write_private(&path, &*key.seed());
-            written.map_err(|source| KeyError::File { path: shown(), what: "written", source })?;
+            written.map_err(|error| KeyError::Write { path: shown(), error })?;
             tracing::info!(key = %key.public(), "a key for checkpoints of the audit log was made; note it elsewhere");
             Ok(key)
         }
-        Err(source) => Err(KeyError::File { path: shown(), what: "read", source }),
+        Err(error) => Err(KeyError::Read(error)),
     }
 }
 
@@ -87,17 +90,7 @@ impl Auditing {
 
 /// An entry of something that the server does by itself.
 pub(super) fn by_the_host(chain: Chain, action: &str, resource: String, detail: &str) -> Said {
-    Said {
-        chain,
-        who: HOST.into(),
-        role: "".into(),
-        action: action.into(),
-        resource: resource.into(),
-        outcome: Outcome::Done,
-        problem: "".into(),
-        detail: detail.into(),
-        digest: None,
-    }
+    Said::done(chain, HOST, action, resource, detail)
 }
 
 /// Says whether a record only prepares a deed, which may still come to nothing.
@@ -109,7 +102,6 @@ pub(super) fn is_preparation(record: &AdminRecord) -> bool {
 pub(super) fn of_the_host(record: &AdminRecord, told: &str) -> Option<Said> {
     let (action, id) = match record {
         AdminRecord::Revised(revised) => ("changeInstallation", &revised.installation.id),
-        AdminRecord::Standing { id, .. } => ("changeStanding", id),
         AdminRecord::RolledBack(back) => ("rollback", &back.new.installation.id),
         AdminRecord::Committed(committed) => ("commitUpgrade", &committed.id),
         AdminRecord::Purged { id, .. } => ("purge", id),
@@ -157,7 +149,7 @@ impl Node {
         })
     }
 
-    /// Tells of a request that came to nothing, or counts it.
+    /// Tells of a request that ended without success, or counts it.
     pub(super) fn tell_refused(&self, said: Said) {
         let told = self.auditing.refusals.lock().take(said);
         if let Some(said) = told {
@@ -245,5 +237,8 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         std::fs::write(&file, b"short").unwrap();
         assert!(key(folder.path()).unwrap_err().to_string().contains("isn't 32 bytes long"));
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(&file, open).unwrap();
+        assert!(key(folder.path()).unwrap_err().to_string().contains("run `chmod o="));
     }
 }

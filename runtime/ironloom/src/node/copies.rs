@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{Node, Turn, problems, stopping};
+use crate::access::within;
 use crate::api::facade::{Answer, Copies, CopyItem, CopyReason, Problem, RETRY_SOON, Trial};
 use crate::fold::Shared;
 use crate::fold::copies::{CopyError, KeptCopy};
 use crate::lanes::Lane;
 use crate::records::admin::AdminRecord;
-use crate::records::copy::{Copied, CopyBegun, CopyFacts, Reason};
+use crate::records::copy::{Copied, CopiesDropped, CopyBegun, CopyFacts, Reason};
 use ironloom_storage::{failpoint, free_bytes};
 use ironloom_types::clock::host_time;
 use ironloom_types::ids::{Generation, InstallationId};
@@ -26,6 +27,15 @@ const WITHOUT: &str = "Or upgrade without a copy: \"copy\": false, `ironloom upg
 const THIN_EVERY: usize = 16;
 /// The interval at which those that are due are looked for.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// A lane that stands still for a change.
+pub(super) struct StandsStill {
+    pub turn: Turn,
+    /// The copy that was made, of this moment.
+    pub copy: Option<Generation>,
+    /// The plan's place, unless it was given back.
+    pub place: Option<OwnedSemaphorePermit>,
+}
 
 /// A copy in the making. What there is of it goes, unless it becomes whole.
 struct Making<'s> {
@@ -73,19 +83,15 @@ impl Node {
         Ok((turn, to))
     }
 
-    /// Has a lane stand still, from the moment of a copy on where there is to be one. Others don't wait for that.
-    pub(super) async fn stands_still(
+    /// Copies the state of a lane that is about to be upgraded. Other plans don't wait for that.
+    pub(super) async fn stands_still_for_a_copy(
         &self,
         lane: &Arc<Lane>,
-        copies: bool,
         place: OwnedSemaphorePermit,
-    ) -> Answer<(Turn, Option<Generation>, Option<OwnedSemaphorePermit>)> {
-        if !copies {
-            return Ok((self.interrupt(&lane.id).await?, None, Some(place)));
-        }
+    ) -> Answer<StandsStill> {
         drop(place);
         let (turn, copy) = self.copy(lane, Reason::Upgrade).await?;
-        Ok((turn, Some(copy), None))
+        Ok(StandsStill { turn, copy: Some(copy), place: None })
     }
 
     /// 422 where a copy of an installation would take more than the quota leaves beside those that have to stay.
@@ -131,14 +137,15 @@ impl Node {
         let _installing = self.admin.installing.lock().await;
         let goes = beyond(&self.shared.copies.all(), &self.needed_copies(), config.number, config.bytes.0);
         for (id, generations) in goes {
-            self.change(AdminRecord::Purged { id, generations, points: false }).await?;
+            self.change(AdminRecord::CopiesDropped(CopiesDropped { id, generations })).await?;
         }
         Ok(())
     }
 
-    /// As [`Self::thin_copies`]: what fails is tried again with the next copy, and at the next look.
+    /// As [`Self::thin_copies`]: what fails is tried again with the next copy, and at the next look. It is nobody's deed:
+    /// whoever made the copy that is one too many may not know of the one that goes.
     pub(super) async fn keep_quota(&self) {
-        if let Err(problem) = self.thin_copies().await {
+        if let Err(problem) = within(None, self.thin_copies()).await {
             tracing::warn!(%problem, "copies beyond the quota could not be removed; it is tried again");
         }
     }
@@ -189,9 +196,7 @@ impl Node {
         }
         self.keep_quota().await;
     }
-}
 
-impl Node {
     /// Says whether a lane has begun so long ago, and has done something since: else it begins anew just as well.
     fn has_run_for(&self, lane: &Lane, span: u64) -> bool {
         let book = lane.book();

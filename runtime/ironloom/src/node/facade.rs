@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::views::list_timers;
-use super::{Node, found_aside, problems};
+use super::{Node, found_aside, problems, rollback};
 use crate::access::{current, within};
 use crate::api::capsule::Capsule;
 use crate::api::facade::{
@@ -199,7 +199,8 @@ impl Facade for NodeFacade {
     }
 
     fn roll_back(&self, id: InstallationId, keep_cursor: bool, dry_run: bool) -> Later<'_, RolledBack> {
-        Box::pin(to_its_end(Arc::clone(&self.0).roll_back(id, keep_cursor, dry_run, None)))
+        let wanted = rollback::Wanted { keep_cursor, dry_run, reason: None };
+        Box::pin(to_its_end(Arc::clone(&self.0).roll_back(id, wanted)))
     }
 
     fn outputs(&self, id: InstallationId, query: OutputsQuery) -> Later<'_, Page<ReadingItem>> {

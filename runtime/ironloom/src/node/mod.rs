@@ -72,7 +72,6 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::paths::PathOrder;
-use self::rollback::{told_copy, told_rolled_back};
 pub(crate) use self::start::start;
 use self::streams::OpenStreams;
 use crate::access::{Deed, current};
@@ -379,14 +378,7 @@ fn told(record: &AdminRecord) -> String {
             format!("dead letter {number} of generation {generation} was deleted")
         }
         AdminRecord::TimeSet { to, .. } => format!("journal time was set back to {to}"),
-        AdminRecord::Purged { id, generations, points } => {
-            let points = if *points { ", and its points" } else { "" };
-            let generations: Vec<_> = generations.iter().map(ToString::to_string).collect();
-            format!(
-                "what installation {id} had kept was purged: generation {}{points}",
-                generations.join(", ")
-            )
-        }
+        AdminRecord::Purged { id, generations, points } => told_purged(id, generations, *points),
         AdminRecord::Revised(revised) => {
             let Installation { id, revision, .. } = &revised.installation;
             format!("installation {id} has revision {revision}")
@@ -422,9 +414,18 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::ConsentAsked(asked) => asked.to_string(),
         AdminRecord::Audit(change) => change.to_string(),
         AdminRecord::ConsentRefused { id } => format!("the upgrade of installation {id} was refused"),
-        AdminRecord::CopyBegun(_) | AdminRecord::Copied(_) | AdminRecord::Committed(_) => told_copy(record),
-        AdminRecord::RolledBack(rolled_back) => told_rolled_back(rolled_back),
+        AdminRecord::CopyBegun(begun) => begun.to_string(),
+        AdminRecord::Copied(copied) => copied.to_string(),
+        AdminRecord::Committed(committed) => committed.to_string(),
+        AdminRecord::RolledBack(rolled_back) => rolled_back.to_string(),
+        AdminRecord::CopiesDropped(dropped) => dropped.to_string(),
     }
+}
+
+fn told_purged(id: &InstallationId, generations: &[Generation], points: bool) -> String {
+    let points = if points { ", and its points" } else { "" };
+    let generations: Vec<_> = generations.iter().map(ToString::to_string).collect();
+    format!("what installation {id} had kept was purged: generation {}{points}", generations.join(", "))
 }
 
 fn told_reset(Installation { id, generation, .. }: &Installation) -> String {

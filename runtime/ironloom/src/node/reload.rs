@@ -77,9 +77,7 @@ impl Node {
         let certificate = read.map_err(nothing)?;
         if certificate.is_over(host_time()) && !tls.serves(&certificate) {
             let until = certificate.until();
-            return Err(nothing(format!(
-                "[server.tls] certificate: the new one has been over since {until}"
-            )));
+            return Err(nothing(format!("[server.tls] certificate: the new one expired on {until}")));
         }
         Ok(Some(certificate))
     }

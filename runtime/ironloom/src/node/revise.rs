@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use self::asked::Asked;
 use self::upgrade::{Ends, migrates, revised};
 use super::consents::Asks;
+use super::copies::StandsStill;
 use super::install::{SitePoints, site, too_many_shapes};
 use super::packages::load_problem;
 use super::{Node, found_aside, problems};
@@ -47,6 +48,15 @@ struct New {
     asks: Asks,
     /// Held until its record is written: the matches may need much memory.
     place: OwnedSemaphorePermit,
+}
+
+/// The way in which a revision begins.
+struct Begin {
+    /// It has the readings that wait.
+    at_cursor: bool,
+    /// The state is copied before.
+    copies: bool,
+    if_match: Option<IfMatch>,
 }
 
 /// The points that other bindings match.
@@ -104,7 +114,8 @@ impl Node {
         if copies {
             self.check_copies(&lane)?;
         }
-        let revised = self.begin_revision(&lane, &before, new, (at_cursor, copies, if_match), code).await;
+        let begin = Begin { at_cursor, copies, if_match };
+        let revised = self.begin_revision(&lane, &before, new, begin, code).await;
         if copies {
             self.keep_quota().await;
         }
@@ -299,13 +310,16 @@ impl Node {
         lane: &Arc<Lane>,
         before: &Term,
         new: New,
-        (at_cursor, copies, if_match): (bool, bool, Option<IfMatch>),
+        Begin { at_cursor, copies, if_match }: Begin,
         code: Arc<LoadedApp>,
     ) -> Answer<Revised> {
         let New { mut revision, known, rewired, warnings, place, .. } = new;
         let shown = self.shown(Arc::clone(lane)).await?;
         let is_other = revision.package != before.revision.package;
-        let (turn, copy, place) = self.stands_still(lane, copies, place).await?;
+        let StandsStill { turn, copy, place } = match copies {
+            true => self.stands_still_for_a_copy(lane, place).await?,
+            false => StandsStill { turn: self.interrupt(&lane.id).await?, copy: None, place: Some(place) },
+        };
         if !Arc::ptr_eq(&turn.lane, lane) {
             return Err(Problem::conflict("gone", "it was installed again in the meantime"));
         }

@@ -1,4 +1,4 @@
-//! After an upgrade: going back to the version and the state of before, or committing it. The host does the one where the
+//! After an upgrade: going back to the version and the state from before, or committing it. The host does the one where the
 //! new version is quarantined, and the other when its time is over.
 
 use std::collections::BTreeMap;
@@ -31,6 +31,16 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The time after which a rollback that the host could not do is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// A rollback that somebody wants.
+#[derive(Default)]
+pub(super) struct Wanted {
+    /// Takes no readings again.
+    pub keep_cursor: bool,
+    pub dry_run: bool,
+    /// The host's reason, where it does so by itself.
+    pub reason: Option<Box<str>>,
+}
+
 /// The things that a rollback goes back to.
 struct Before {
     trial: Trial,
@@ -42,13 +52,11 @@ struct Before {
 }
 
 impl Node {
-    /// Goes back to the version and the state of before an upgrade, or says what that would be.
+    /// Goes back to the version and the state from before an upgrade, or says what that would be.
     pub(super) async fn roll_back(
         self: Arc<Self>,
         id: InstallationId,
-        keep_cursor: bool,
-        dry_run: bool,
-        reason: Option<Box<str>>,
+        Wanted { keep_cursor, dry_run, reason }: Wanted,
     ) -> Answer<RolledBack> {
         self.check_space()?;
         let lane = self.lane(&id)?;
@@ -94,7 +102,7 @@ impl Node {
             return Ok(());
         }
         let detail = format!(
-            "the state of before the upgrade of {id} has dealt with readings through {cursor}, and the journal begins with {first}: \
+            "the state from before the upgrade of {id} has dealt with readings through {cursor}, and the journal begins with {first}: \
              those in between can't be taken again"
         );
         Err(Problem::conflict("journal", detail).at(Place::field("keep-cursor")).hint(
@@ -113,8 +121,9 @@ impl Node {
     ) -> Answer<Arc<Lane>> {
         let id = &lane.id;
         let package = before.copy.revision.package;
-        let missing =
-            || problems::internal(&format!("the package {package} of before the upgrade of {id} is missing"));
+        let missing = || {
+            problems::internal(&format!("the package {package} from before the upgrade of {id} is missing"))
+        };
         let known: Arc<KnownPackage> = self.known(package).ok_or_else(missing)?;
         let code = self.load(&known, &before.copy.revision.limits).await;
         let code = code.map_err(|error| load_problem(&error))?;
@@ -184,6 +193,20 @@ impl Node {
             Some(trial) if is_over(&trial) => self.end_trial(turn, true).await,
             _ => Ok(()),
         }
+    }
+
+    /// Says which upgrades the host has rolled back.
+    pub(super) fn went_back_note(&self) -> Vec<String> {
+        let lanes = self.lanes.all().into_iter();
+        let notes = lanes.filter_map(|lane| {
+            let installation = lane.installation();
+            let WentBack { at, from, reason } = &**installation.went_back.as_ref()?;
+            let (reason, id, version) = (reason.as_ref()?, &lane.id, &installation.version);
+            Some(format!(
+                "installation {id} was rolled back from version {from} to {version} at {at}: {reason}"
+            ))
+        });
+        notes.take(MOST_NOTES).collect()
     }
 }
 
@@ -265,22 +288,6 @@ fn miss(meta: &mut LaneMeta, revision: &Revision, through: Sequence, now: Timest
     meta.miss(through, &gaps);
 }
 
-impl Node {
-    /// Says which upgrades the host has rolled back.
-    pub(super) fn went_back_note(&self) -> Vec<String> {
-        let lanes = self.lanes.all().into_iter();
-        let notes = lanes.filter_map(|lane| {
-            let installation = lane.installation();
-            let WentBack { at, from, reason } = &**installation.went_back.as_ref()?;
-            let (reason, id, version) = (reason.as_ref()?, &lane.id, &installation.version);
-            Some(format!(
-                "installation {id} was rolled back from version {from} to {version} at {at}: {reason}"
-            ))
-        });
-        notes.take(MOST_NOTES).collect()
-    }
-}
-
 /// Rolls upgrades back whose version is quarantined, and commits those whose time is over.
 pub(super) async fn watch(node: Weak<Node>) {
     let mut failed: BTreeMap<Generation, Instant> = BTreeMap::new();
@@ -300,9 +307,8 @@ pub(super) async fn watch(node: Weak<Node>) {
             let done = match quarantine {
                 Some(quarantine) => {
                     let reason = format!("it was quarantined: {}", quarantine.reason);
-                    let done =
-                        Arc::clone(&node).roll_back(lane.id.clone(), false, false, Some(reason.into()));
-                    done.await.map(drop)
+                    let wanted = Wanted { reason: Some(reason.into()), ..Wanted::default() };
+                    Arc::clone(&node).roll_back(lane.id.clone(), wanted).await.map(drop)
                 }
                 None if is_over(&trial) => node.commit_by_time(&lane).await,
                 None => Ok(()),
@@ -313,32 +319,4 @@ pub(super) async fn watch(node: Weak<Node>) {
             }
         }
     }
-}
-
-/// The words of the server's log about copies and what comes of them.
-pub(super) fn told_copy(record: &AdminRecord) -> String {
-    match record {
-        AdminRecord::CopyBegun(copy::CopyBegun { id, of, generation, .. }) => {
-            format!("generation {of} of installation {id} is being copied, as generation {generation}")
-        }
-        AdminRecord::Copied(copied) => {
-            let copy::Copied { generation, of, .. } = &**copied;
-            format!("installation {} was copied, as generation {generation}", of.installation.id)
-        }
-        AdminRecord::Committed(Committed { id, by_time, .. }) => {
-            let by = if *by_time { ": its time was over" } else { "" };
-            format!("the upgrade of installation {id} was committed{by}")
-        }
-        _ => String::new(),
-    }
-}
-
-pub(super) fn told_rolled_back(copy::RolledBack { ended, new, .. }: &copy::RolledBack) -> String {
-    let (was, Installation { id, version, generation, .. }) =
-        (&ended.installation.version, &new.installation);
-    let went_back = new.installation.went_back.as_ref();
-    let why = went_back
-        .and_then(|went_back| went_back.reason.as_deref())
-        .map_or_else(String::new, |reason| format!(", since {reason}"));
-    format!("installation {id} was rolled back from version {was} to {version}, generation {generation}{why}")
 }

@@ -9,7 +9,7 @@ use super::audit::{self, AuditChange};
 use super::catalog::CatalogRecord;
 use super::connector::ConnectorRecord;
 use super::consent::ConsentRecord;
-use super::copy::{Committed, Copied, CopyBegun, RolledBack};
+use super::copy::{Committed, Copied, CopiesDropped, CopyBegun, RolledBack};
 use super::token::TokenChange;
 use super::{BodyError, Reader, VARINT, head_len, put_head};
 use crate::records::installation::{Installation, Revision, Standing};
@@ -138,12 +138,14 @@ pub(crate) enum AdminRecord {
     CopyBegun(CopyBegun),
     /// It is whole.
     Copied(Box<Copied>),
-    /// An upgrade stays.
+    /// An upgrade is final.
     Committed(Committed),
     /// An upgrade was rolled back.
     RolledBack(Box<RolledBack>),
     /// A change of the audit log itself.
     Audit(AuditChange),
+    /// Copies beyond the quota go.
+    CopiesDropped(CopiesDropped),
 }
 
 /// Unit and description of a point, from a person.

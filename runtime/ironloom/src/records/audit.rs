@@ -7,13 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::commit::CommitHead;
 use super::intent::{IntentPlace, Settled};
 use super::{BodyError, Reader, put_head};
-use ironloom_trust::audit::{Chain, Entry, Outcome, Said};
+use crate::access::HOST;
+use ironloom_trust::audit::{Chain, Entry, Said};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, TenantId};
 use ironloom_types::readings::Value;
 
-/// The name of the server itself in entries.
-pub(crate) const HOST: &str = "-host";
 const SET_POINTS: Chain = Chain::SetPoints(TenantId::MAIN);
 
 /// An entry as the store keeps it.
@@ -92,7 +91,7 @@ pub(crate) fn asked(head: &CommitHead) -> Option<Said> {
     }
     let installation = &head.installation;
     Some(of_lines(
-        format!("app:{installation}"),
+        &format!("app:{installation}"),
         "requestSetPoints",
         format!("installations/{installation}"),
         &lines,
@@ -116,22 +115,13 @@ pub(crate) fn ended(settled: &[Settled]) -> Option<Said> {
             }
         };
     }
-    Some(of_lines(HOST.to_owned(), "endSetPoints", "set-points".to_owned(), &lines))
+    Some(of_lines(HOST, "endSetPoints", "set-points".to_owned(), &lines))
 }
 
 /// As much of the lines as there is room for, and the digest of all of them.
-fn of_lines(who: String, action: &str, resource: String, lines: &str) -> Said {
-    Said {
-        chain: SET_POINTS,
-        who: who.into(),
-        role: "".into(),
-        action: action.into(),
-        resource: resource.into(),
-        outcome: Outcome::Done,
-        problem: "".into(),
-        detail: lines.into(),
-        digest: Some(Digest::of(lines.as_bytes())),
-    }
+fn of_lines(who: &str, action: &str, resource: String, lines: &str) -> Said {
+    let digest = Some(Digest::of(lines.as_bytes()));
+    Said { digest, ..Said::done(SET_POINTS, who, action, resource, lines) }
 }
 
 fn words(value: &Value) -> String {

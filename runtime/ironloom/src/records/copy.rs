@@ -1,10 +1,12 @@
 //! A copy of a generation: its state as of one moment, under a number of its own.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::admin::{Ended, NewInstallation};
 use super::alarm::AlarmRecord;
-use super::installation::Revision;
+use super::installation::{Installation, Revision};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId};
 
@@ -68,4 +70,60 @@ pub(crate) struct RolledBack {
     pub new: NewInstallation,
     /// The alarms that were there at the moment of the copy.
     pub alarms: Vec<AlarmRecord>,
+}
+
+/// Copies beyond the quota go: the host removes the oldest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CopiesDropped {
+    pub id: InstallationId,
+    /// The numbers of the copies.
+    pub generations: Vec<Generation>,
+}
+
+impl fmt::Display for CopyBegun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, of, generation, .. } = self;
+        write!(f, "generation {of} of installation {id} is being copied, as generation {generation}")
+    }
+}
+
+impl fmt::Display for Copied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { generation, of, .. } = self;
+        write!(f, "installation {} was copied, as generation {generation}", of.installation.id)
+    }
+}
+
+impl fmt::Display for Committed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = if self.by_time { ": its time was over" } else { "" };
+        write!(f, "the upgrade of installation {} was committed{by}", self.id)
+    }
+}
+
+impl fmt::Display for RolledBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let was = &self.ended.installation.version;
+        let Installation { id, version, generation, went_back, .. } = &self.new.installation;
+        write!(
+            f,
+            "installation {id} was rolled back from version {was} to {version}, generation {generation}"
+        )?;
+        match went_back.as_ref().and_then(|went_back| went_back.reason.as_deref()) {
+            Some(reason) => write!(f, ", since {reason}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for CopiesDropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let generations: Vec<_> = self.generations.iter().map(ToString::to_string).collect();
+        let generations = generations.join(", ");
+        write!(
+            f,
+            "copies of installation {} beyond the quota were dropped: generation {generations}",
+            self.id
+        )
+    }
 }

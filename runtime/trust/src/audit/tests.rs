@@ -95,7 +95,7 @@ fn a_chain_as_it_was_written_is_complete_up_to_its_last_checkpoint() {
     let span = Span { chain: TENANT, first: 1, last: 5, signed: Some((3, Timestamp(99))) };
     assert_eq!(
         span.to_string(),
-        "tenant-1: entries 1 to 5, complete up to checkpoint 3 of 1970-01-01T00:00:00.000000099Z; 2 behind it that none vouches for yet"
+        "tenant-1: entries 1 to 5, complete up to checkpoint 3 of 1970-01-01T00:00:00.000000099Z; 2 later ones have no checkpoint yet"
     );
     assert_eq!(verified.spans, [span]);
     // The beginning is past its retention, and a checkpoint right before what is left is still there.
@@ -114,15 +114,12 @@ fn what_was_done_to_a_chain_is_named() {
         faults.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let changed = fault(|all| all[2].0.said.who = "ben".into());
-    assert_eq!(changed, ["tenant-1: entry 3 was changed: its hash is another one than it says"]);
+    assert_eq!(changed, ["tenant-1: entry 3 was changed: its hash doesn't match its contents"]);
     let with_its_hash = fault(|all| {
         all[2].0.said.who = "ben".into();
         all[2].1 = all[2].0.hash();
     });
-    assert_eq!(
-        with_its_hash,
-        ["tenant-1: entry 4 doesn't follow entry 3: one of the two was put in place of another"]
-    );
+    assert_eq!(with_its_hash, ["tenant-1: entry 4 doesn't follow entry 3: one of the two was replaced"]);
     assert_eq!(fault(|all| drop(all.remove(3))), ["tenant-1: entry 4 is missing"]);
     assert_eq!(fault(|all| drop(all.drain(1..4))), ["tenant-1: entries 2 to 4 are missing"]);
     assert_eq!(
@@ -181,7 +178,7 @@ fn a_checkpoint_is_believed_by_its_key_alone() {
     let twin = Head { number: 7, hash: Digest::of(b"y") };
     let twin = Checkpoint::read(&Checkpoint::sign(Chain::Platform, twin, Timestamp(6), &key), None).unwrap();
     let faults = verify(&[], &[read, twin]).faults;
-    assert_eq!(faults[0].to_string(), "platform: two checkpoints say something else of entry 7");
+    assert_eq!(faults[0].to_string(), "platform: two checkpoints disagree about entry 7");
 }
 
 #[test]

@@ -13,14 +13,14 @@ const MOST_FAULTS: usize = 100;
 /// A place where a chain isn't as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    #[error("{chain}: entry {number} was changed: its hash is another one than it says")]
+    #[error("{chain}: entry {number} was changed: its hash doesn't match its contents")]
     Changed { chain: Chain, number: u64 },
     #[error("{chain}: {} missing", numbers(*.from, *.to))]
     Missing { chain: Chain, from: u64, to: u64 },
     #[error("{chain}: entry {number} stands behind entry {after}: it was moved, or is there twice")]
     OutOfPlace { chain: Chain, number: u64, after: u64 },
     #[error(
-        "{chain}: entry {number} doesn't follow entry {}: one of the two was put in place of another", number - 1
+        "{chain}: entry {number} doesn't follow entry {}: one of the two was replaced", number - 1
     )]
     NotLinked { chain: Chain, number: u64 },
     #[error(
@@ -29,7 +29,7 @@ pub enum Fault {
     Rewritten { chain: Chain, number: u64, time: Timestamp },
     #[error("{chain}: the end is cut off: {} missing, which the checkpoint of {time} has", numbers(*.from, *.to))]
     CutOff { chain: Chain, from: u64, to: u64, time: Timestamp },
-    #[error("{chain}: two checkpoints say something else of entry {number}")]
+    #[error("{chain}: two checkpoints disagree about entry {number}")]
     Contradiction { chain: Chain, number: u64 },
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for Span {
             None => f.write_str(", without a checkpoint")?,
         }
         let behind = last - signed.map_or(first - 1, |(number, _)| number);
-        if behind > 0 { write!(f, "; {behind} behind it that none vouches for yet") } else { Ok(()) }
+        if behind > 0 { write!(f, "; {behind} later ones have no checkpoint yet") } else { Ok(()) }
     }
 }
 

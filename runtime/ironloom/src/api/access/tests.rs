@@ -165,3 +165,27 @@ async fn each_request_that_would_change_something_leaves_one_entry_and_no_other_
     }
     assert!(told > 40, "{told}");
 }
+
+#[tokio::test]
+async fn a_dry_run_leaves_no_entry_however_its_query_is_written_unless_it_is_denied() {
+    let (fake, site, tokens) = node();
+    let (_, admin) = tokens.iter().find(|(role, _)| *role == Role::PlatformAdmin).unwrap();
+    let bearer = format!("Bearer {}", admin.reveal());
+    for (query, told) in [
+        ("dry-run=true", 0),
+        ("dry%2Drun=true", 0),
+        ("dry-run=tru%65", 0),
+        ("dry-run=false", 1),
+        ("from=now", 1),
+        // Refused before any handler sees it.
+        ("dry-run=true&dry-run=true", 1),
+    ] {
+        fake.audited.lock().clear();
+        let path = format!("/v1/installations/{{id}}/reset?{query}");
+        send(&site, sample("POST", &path, Some(&bearer))).await;
+        assert_eq!(fake.audited.lock().len(), told, "{query}");
+        fake.audited.lock().clear();
+        send(&site, sample("POST", &path, None)).await;
+        assert_eq!(fake.audited.lock().len(), 1, "{query}");
+    }
+}

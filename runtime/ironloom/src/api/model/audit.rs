@@ -18,7 +18,7 @@ pub(crate) struct AuditEntry {
     pub number: u64,
     pub time: Timestamp,
     /// The name of a token; `-local` a program of the server's machine that needs none, `-host` the server itself, `-`
-    /// somebody without a token that is worth something, `app:` and an id an installation.
+    /// somebody without a valid token, `app:` and an id an installation.
     #[schema(example = "anna")]
     pub who: String,
     /// The role of that token; empty where there is none.

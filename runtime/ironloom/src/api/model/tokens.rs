@@ -30,7 +30,7 @@ pub(crate) struct TokenInfo {
     pub role: Role,
     /// The time when it was made, by the machine's clock.
     pub made: Timestamp,
-    /// Whose token made it; `-local` is a program of this machine that needs none, `-start` the server itself.
+    /// Whose token made it; `-local` is a program of this machine that needs none, `-host` the server itself.
     pub made_by: String,
     /// The time at which it expires.
     pub expires: Option<Timestamp>,

@@ -44,8 +44,9 @@ pub(super) fn each_line(path: &Path, mut take: impl FnMut(Line) -> Outcome) -> O
             let problem = format!("the line is cut off, or longer than {MAX_LINE} bytes");
             return Err(wrong(number, problem));
         }
-        let parsed: Line = serde_json::from_slice(&line)
-            .map_err(|error| wrong(number, format!("it is no line of `ironloom audit export`: {error}")))?;
+        let parsed: Line = serde_json::from_slice(&line).map_err(|error| {
+            wrong(number, format!("it is not a line of `ironloom audit export`: {error}"))
+        })?;
         take(parsed)?;
     }
     Ok(())
@@ -108,7 +109,9 @@ impl Exported {
         )?;
         if faults.is_empty() {
             if self.key.is_none() {
-                output::note("whose key that is, only a note from elsewhere says; --key KEY asks for one");
+                output::note(
+                    "this doesn't prove whose key it is: compare it with the one you noted, by --key KEY",
+                );
             }
             return Ok(());
         }

@@ -43,7 +43,7 @@ impl Passphrase {
 
     fn given(&self) -> Result<Option<Zeroizing<String>>, Failure> {
         if let Some(file) = &self.passphrase_file {
-            let text = small_files::read_text(file, MAX_BYTES).map(Zeroizing::new);
+            let text = small_files::read_secret_text(file, MAX_BYTES).map(Zeroizing::new);
             let text = text.map_err(|error| Failure::File(error.to_string()))?;
             let line = text.strip_suffix('\n').unwrap_or(&text);
             let line = line.strip_suffix('\r').unwrap_or(line);

@@ -152,7 +152,9 @@ impl<'a> Connection<'a> {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
                 return Err(match authorities::distrust(&error) {
-                    Some(reason) => Failure::Distrusted { url: address.url.clone(), reason },
+                    Some(reason) => {
+                        Failure::Distrusted { url: address.url.clone(), reason: reason.to_string() }
+                    }
                     None => address.lost(false, error.to_string()),
                 });
             }

@@ -232,7 +232,7 @@ fn of_tls(error: &str) -> Option<&'static str> {
     const KNOWN: [(&str, &str); 8] = [
         (
             "UnknownIssuer",
-            "the broker's certificate is of no authority that is trusted; name its authority by `ca`",
+            "the broker's certificate isn't from a trusted authority; name its authority by `ca`",
         ),
         ("not valid for name", "the broker's certificate is for another name; write that name in `broker`"),
         (

@@ -15,8 +15,8 @@ impl Applier {
         }
     }
 
-    /// Takes the entry of a record over, before the record itself.
-    pub(crate) fn note_entry(&mut self, entry: Option<Box<Entry>>) {
+    /// Takes the entry of a record over.
+    pub(super) fn note_entry(&mut self, entry: Option<Box<Entry>>) {
         let Some(entry) = entry.map(|entry| *entry) else { return };
         let (chain, hash) = (entry.said.chain, entry.hash());
         let head = Head { number: entry.number, hash };

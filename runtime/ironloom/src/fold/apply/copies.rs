@@ -7,7 +7,6 @@ use super::lives::{purged_value, stored};
 use crate::fold::Gone;
 use crate::fold::copies::KeptCopy;
 use crate::fold::stored::{Removed, StoredLane, encode};
-use crate::records::admin::AdminRecord;
 use crate::records::alarm::ClearedBy;
 use crate::records::copy::{Committed, Copied, CopyBegun, RolledBack};
 use crate::records::installation::Installation;
@@ -23,17 +22,8 @@ impl Applier {
         self.shared.copies.begin(generation, &id, at);
     }
 
-    /// The end of one that was begun, and all that follows it.
-    pub(super) fn copies(&mut self, record: AdminRecord) {
-        match record {
-            AdminRecord::Copied(copied) => self.keep_copy(*copied),
-            AdminRecord::Committed(committed) => self.end_trial(&committed),
-            AdminRecord::RolledBack(rolled_back) => self.roll_back(*rolled_back),
-            _ => {}
-        }
-    }
-
-    fn keep_copy(&mut self, Copied { generation, of, facts }: Copied) {
+    /// Keeps a copy that is whole.
+    pub(super) fn keep_copy(&mut self, Copied { generation, of, facts }: Copied) {
         // At a start the store may have it as one that is to go.
         self.shared.removed.lock().remove(&generation);
         self.shared.copies.keep(generation, KeptCopy::of(&of.installation, &of.meta, &facts));
@@ -43,7 +33,7 @@ impl Applier {
     }
 
     /// Ends the time in which an upgrade may be rolled back.
-    fn end_trial(&self, Committed { id, generation, .. }: &Committed) {
+    pub(super) fn end_trial(&self, Committed { id, generation, .. }: &Committed) {
         let Some(lane) = self.shared.lanes.of_generation(*generation) else { return };
         let installation = Installation { trial: None, ..Installation::clone(&lane.installation()) };
         let key = Scope::MAIN.key(Item::Installation(id.as_str()));
@@ -53,7 +43,7 @@ impl Applier {
     }
 
     /// A copy takes the place of the generation that came after it.
-    fn roll_back(&mut self, RolledBack { ended, at, new, alarms, .. }: RolledBack) {
+    pub(super) fn roll_back(&mut self, RolledBack { ended, at, new, alarms, .. }: RolledBack) {
         self.end(ended, Removed { at, purge: false }, ClearedBy::RolledBack);
         self.install_with(new, alarms);
     }

@@ -36,15 +36,14 @@ pub(super) fn replay(
         let record = record?;
         let time = record.header.journal_time;
         replayed.position = record.header.position;
-        let Some(Stamped { sealed, entry, .. }) = sealed(&record)? else { continue };
+        let Some(stamped) = sealed(&record)? else { continue };
         replayed.time = Some(time);
-        if let Sealed::Readings { request: Some(Idempotency { key, request }), chunk, .. } = &sealed {
+        if let Sealed::Readings { request: Some(Idempotency { key, request }), chunk, .. } = &stamped.sealed {
             let accepted = chunk.len() as u64;
             let through = chunk.last_sequence();
             requests.insert(*key, Remembered { request: *request, time, accepted, through });
         }
-        applier.note_entry(entry);
-        applier.apply(Some(record.at), time, sealed);
+        applier.apply(Some(record.at), stamped);
         replayed.records += 1;
     }
     Ok(replayed)

@@ -29,13 +29,13 @@ pub(in crate::fold) fn copy_step(shared: &Shared, epoch: Epoch) -> Result<bool, 
     let mut jobs = shared.copies.jobs.lock();
     let Some(job) = jobs.iter_mut().find(|job| job.to == to) else { return Ok(true) };
     match copied {
-        Ok(Some(last)) => {
+        Pass::Through(last) => {
             if let Step::Stored { after, .. } = &mut job.step {
                 *after = Some(last);
             }
         }
-        Ok(None) => end(job, Ok(())),
-        Err(error) => end(job, Err(error)),
+        Pass::Whole => end(job, Ok(())),
+        Pass::Failed(error) => end(job, Err(error)),
     }
     Ok(true)
 }
@@ -65,20 +65,29 @@ fn end(job: &mut Job, copied: Result<(), CopyError>) {
     }
 }
 
-/// Copies some of the state that the store has. Returns the last key, or nothing at the end.
+/// A step of a pass through the state that the store has.
+enum Pass {
+    /// More follows behind this key.
+    Through(Key),
+    Whole,
+    /// The copy has failed; the checkpoint's thread goes on.
+    Failed(CopyError),
+}
+
+/// Copies some of the state that the store has.
 fn stored_step(
     shared: &Shared,
     (of, to): (Generation, Generation),
     after: Option<Key>,
     epoch: Epoch,
-) -> Result<Result<Option<Key>, CopyError>, CheckpointError> {
+) -> Result<Pass, CheckpointError> {
     if shared.is_disk_full() {
-        return Ok(Err(CopyError::DiskFull));
+        return Ok(Pass::Failed(CopyError::DiskFull));
     }
     let range = Scope::MAIN.generation(KeyKind::State, of);
     let page = match shared.storage.scan(&range, after.as_ref(), STEP) {
         Ok(page) => page,
-        Err(error) => return Ok(Err(CopyError::Store(error.to_string()))),
+        Err(error) => return Ok(Pass::Failed(CopyError::Store(error.to_string()))),
     };
     let last = page.entries.last().map(|(key, _)| key.clone()).filter(|_| page.more);
     let changes = page.entries.into_iter();
@@ -88,7 +97,7 @@ fn stored_step(
         checkpoint::apply(shared, changes, epoch)?;
         failpoint("copy-step");
     }
-    Ok(Ok(last))
+    Ok(last.map_or(Pass::Whole, Pass::Through))
 }
 
 /// Copies what no checkpoint has written of the state, and all that is beside it.

@@ -97,6 +97,10 @@ impl Numbers {
         }
         Ok(())
     }
+
+    fn forget_kept(&mut self, generations: &[Generation]) {
+        self.kept.retain(|generation, _| !generations.contains(generation));
+    }
 }
 
 impl Numberer {
@@ -122,6 +126,7 @@ impl Numberer {
             AdminRecord::CopyBegun(begun) => numbers.admit_copy(begun)?,
             AdminRecord::Copied(copied) => numbers.admit_copied(copied)?,
             AdminRecord::RolledBack(rolled_back) => numbers.admit_rollback(rolled_back)?,
+            AdminRecord::CopiesDropped(dropped) => numbers.forget_kept(&dropped.generations),
             AdminRecord::Alarm { generation, .. }
             | AdminRecord::DeadLetterDeleted { generation, .. }
             | AdminRecord::Committed(Committed { generation, .. })
@@ -146,7 +151,7 @@ impl Numberer {
                 if *points && numbers.live.has(id) {
                     return Err(Refusal::Exists(id.clone()));
                 }
-                numbers.kept.retain(|generation, _| !generations.contains(generation));
+                numbers.forget_kept(generations);
                 if *points {
                     self.forget_points(id);
                 }

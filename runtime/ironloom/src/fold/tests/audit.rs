@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 
 use super::world::World;
 use crate::fold::Shared;
+use crate::fold::audit::First;
 use crate::fold::submission::{AdminSubmission, Refusal, Submission};
 use crate::records::admin::AdminRecord;
 use crate::records::audit::AuditChange;
@@ -57,7 +58,7 @@ impl Audited {
     }
 
     pub(super) fn check(&self, shared: &Shared) {
-        let kept = shared.entries(CHAIN, None, false, usize::MAX).unwrap();
+        let kept = shared.entries(CHAIN, None, First::Oldest, usize::MAX).unwrap();
         let mut verifier = Verifier::new();
         kept.iter().for_each(|kept| verifier.entry(&kept.entry, kept.hash));
         let Verified { faults, .. } = verifier.finish();
@@ -127,16 +128,16 @@ fn entries_are_found_by_time_and_in_either_order() {
     }
     world.check();
     let shared = world.shared();
-    let numbers = |after, newest| -> Vec<u64> {
-        let found = shared.entries(CHAIN, after, newest, 3).unwrap();
+    let numbers = |after, first| -> Vec<u64> {
+        let found = shared.entries(CHAIN, after, first, 3).unwrap();
         found.iter().map(|kept| kept.entry.number).collect()
     };
-    assert_eq!(numbers(None, false), [1, 2, 3]);
-    assert_eq!(numbers(Some(3), false), [4, 5, 6]);
-    assert_eq!(numbers(None, true), [7, 6, 5]);
-    assert_eq!(numbers(Some(5), true), [4, 3, 2]);
+    assert_eq!(numbers(None, First::Oldest), [1, 2, 3]);
+    assert_eq!(numbers(Some(3), First::Oldest), [4, 5, 6]);
+    assert_eq!(numbers(None, First::Newest), [7, 6, 5]);
+    assert_eq!(numbers(Some(5), First::Newest), [4, 3, 2]);
     let times: Vec<_> =
-        shared.entries(CHAIN, None, false, 9).unwrap().iter().map(|kept| kept.entry.time).collect();
+        shared.entries(CHAIN, None, First::Oldest, 9).unwrap().iter().map(|kept| kept.entry.time).collect();
     assert_eq!(shared.first_entry_since(CHAIN, Timestamp(0), 100), Ok(1));
     // The last one stays, however old it is.
     assert_eq!(shared.first_entry_since(CHAIN, Timestamp(times[6].0 + 1), 100), Ok(7));

@@ -12,7 +12,7 @@ use crate::fold::run::{copy_rests, copy_step};
 use crate::fold::submission::Refusal;
 use crate::records::admin::{AdminRecord, Adopted};
 use crate::records::alarm::ClearedBy;
-use crate::records::copy::{Copied, CopyBegun, CopyFacts, Reason, RolledBack};
+use crate::records::copy::{Copied, CopiesDropped, CopyBegun, CopyFacts, Reason, RolledBack};
 use ironloom_storage::store::{KeyKind, Scope};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
@@ -130,6 +130,21 @@ impl World {
         let copied = Copied { generation: Generation(to), of: self.ended(of), facts };
         self.admin(AdminRecord::Copied(Box::new(copied)), Ok(()));
         self.model.copies.insert(to, lane);
+    }
+
+    /// A copy is one too many. It is gone for a rollback, too.
+    pub(super) fn drop_copy(&mut self, which: u8) {
+        self.pump();
+        let copies: Vec<u64> = self.model.copies.keys().copied().collect();
+        if copies.is_empty() {
+            return;
+        }
+        let copy = copies[usize::from(which) % copies.len()];
+        let lane = self.model.copies.remove(&copy).unwrap();
+        self.model.removed.insert(copy);
+        let id = InstallationId::new(&lane.id).unwrap();
+        let dropped = CopiesDropped { id, generations: vec![Generation(copy)] };
+        self.admin(AdminRecord::CopiesDropped(dropped), Ok(()));
     }
 
     /// A copy takes the place of its installation.

@@ -84,41 +84,138 @@ pub(super) struct Row {
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Push { rows: Vec<Row>, key: Option<(u8, u8)>, receipt: Option<u8> },
-    MakePoints { lane: Option<u8>, paths: Vec<u8> },
+    Push {
+        rows: Vec<Row>,
+        key: Option<(u8, u8)>,
+        receipt: Option<u8>,
+    },
+    MakePoints {
+        lane: Option<u8>,
+        paths: Vec<u8>,
+    },
     Lane(LaneStep),
     CommitOfOneThatIsGone,
-    Install { list: Vec<ToInstall> },
-    Uninstall { lane: u8, purge: bool },
-    PurgeKept { which: u8 },
-    Adopt { which: u8, takes: u8, version: u8 },
-    Pause { lane: u8, pause: bool },
-    Revise { lane: u8, takes: u8, version: Option<u8>, at_cursor: bool, in_flight: Vec<Row> },
-    RemovePackage { version: u8 },
-    SetConnector { name: u8, table: Option<u8>, stopped: bool },
-    RemoveConnector { name: u8 },
-    AskConsent { lane: u8, version: u8 },
-    RefuseConsent { lane: u8 },
-    Reset { lane: u8, from_start: bool },
-    Copy { lane: u8 },
-    GoOnCopying { cut: Option<(usize, usize)> },
-    EndCopy { which: u8, cut: Option<(usize, usize)> },
-    RollBack { which: u8 },
-    Repair { lane: u8, key: u8, value: Option<u16> },
-    SetPoint { which: u8, unit: bool, description: bool },
-    RetirePoint { which: u8, readings: bool, in_flight: Vec<Row> },
-    RenamePoint { which: u8, to: u8, in_flight: Vec<Row> },
-    Acknowledge { lane: u8, entity: u8 },
-    DeleteLetter { lane: u8, number: u64 },
-    Drop { keep: u64 },
-    Expire { lane: u8, invocations: Option<u64>, episodes: Option<u64>, letters: Option<u64> },
-    Tick { by: u64 },
-    SetTime { back: u64, due: u64 },
+    Install {
+        list: Vec<ToInstall>,
+    },
+    Uninstall {
+        lane: u8,
+        purge: bool,
+    },
+    PurgeKept {
+        which: u8,
+    },
+    Adopt {
+        which: u8,
+        takes: u8,
+        version: u8,
+    },
+    Pause {
+        lane: u8,
+        pause: bool,
+    },
+    Revise {
+        lane: u8,
+        takes: u8,
+        version: Option<u8>,
+        at_cursor: bool,
+        in_flight: Vec<Row>,
+    },
+    RemovePackage {
+        version: u8,
+    },
+    SetConnector {
+        name: u8,
+        table: Option<u8>,
+        stopped: bool,
+    },
+    RemoveConnector {
+        name: u8,
+    },
+    AskConsent {
+        lane: u8,
+        version: u8,
+    },
+    RefuseConsent {
+        lane: u8,
+    },
+    Reset {
+        lane: u8,
+        from_start: bool,
+    },
+    Copy {
+        lane: u8,
+    },
+    GoOnCopying {
+        cut: Option<(usize, usize)>,
+    },
+    EndCopy {
+        which: u8,
+        cut: Option<(usize, usize)>,
+    },
+    RollBack {
+        which: u8,
+    },
+    /// A copy goes, since it is one beyond the quota.
+    DropCopy {
+        which: u8,
+    },
+    Repair {
+        lane: u8,
+        key: u8,
+        value: Option<u16>,
+    },
+    SetPoint {
+        which: u8,
+        unit: bool,
+        description: bool,
+    },
+    RetirePoint {
+        which: u8,
+        readings: bool,
+        in_flight: Vec<Row>,
+    },
+    RenamePoint {
+        which: u8,
+        to: u8,
+        in_flight: Vec<Row>,
+    },
+    Acknowledge {
+        lane: u8,
+        entity: u8,
+    },
+    DeleteLetter {
+        lane: u8,
+        number: u64,
+    },
+    Drop {
+        keep: u64,
+    },
+    Expire {
+        lane: u8,
+        invocations: Option<u64>,
+        episodes: Option<u64>,
+        letters: Option<u64>,
+    },
+    Tick {
+        by: u64,
+    },
+    SetTime {
+        back: u64,
+        due: u64,
+    },
     Pump,
     EndStretch,
-    Freeze { extent: Extent },
-    Checkpoint { cut: Option<(usize, usize)> },
-    Purge { which: u8, cut: Option<(usize, usize)> },
+    Freeze {
+        extent: Extent,
+    },
+    Checkpoint {
+        cut: Option<(usize, usize)>,
+    },
+    Purge {
+        which: u8,
+        cut: Option<(usize, usize)>,
+    },
     Restart,
 }
 
@@ -233,6 +330,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         4 => (any::<u8>(), prop::option::weighted(0.1, (0..3usize, 0..4usize)))
             .prop_map(|(which, cut)| Step::EndCopy { which, cut }),
         2 => any::<u8>().prop_map(|which| Step::RollBack { which }),
+        1 => any::<u8>().prop_map(|which| Step::DropCopy { which }),
         2 => (any::<u8>(), 0..10u8, prop::option::weighted(0.7, 0..300u16))
             .prop_map(|(lane, key, value)| Step::Repair { lane, key, value }),
         1 => (any::<u8>(), any::<bool>(), any::<bool>())
@@ -333,6 +431,7 @@ impl World {
                 self.end_copy(*which, cut.map(|(applies, changes)| Cut { applies, changes }));
             }
             Step::RollBack { which } => self.roll_back(*which),
+            Step::DropCopy { which } => self.drop_copy(*which),
             Step::Repair { lane, key, value } => self.repair(*lane, *key, *value),
             Step::SetPoint { which, unit, description } => self.set_point(*which, *unit, *description),
             Step::RetirePoint { which, readings, in_flight } => {

@@ -78,7 +78,8 @@ fn a_log_that_installs_twice_is_applied_once() {
     let mut applier = Applier::new(Arc::clone(&shared));
     let time = shared.clock.now();
     for record in [installed("lane-0", 2, &["b"]), installed("lane-1", 1, &["b"])] {
-        applier.apply(None::<RecordRef>, time, Sealed::Admin { record, reply: None });
+        let sealed = Sealed::Admin { record, reply: None };
+        applier.apply(None::<RecordRef>, Stamped { time, sealed, entry: None });
     }
     assert_eq!(shared.lanes.all().len(), 1);
     world.check();

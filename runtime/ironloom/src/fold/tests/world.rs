@@ -451,12 +451,11 @@ impl Node {
     }
 
     fn apply(&mut self, group: Vec<Flushed<Stamped>>) {
-        for Flushed { record, sealed: Stamped { time, sealed, entry } } in group {
+        for Flushed { record, sealed } in group {
             if let Some(at) = record {
                 self.last = at.position;
             }
-            self.applier.note_entry(entry);
-            self.applier.apply(record, time, sealed);
+            self.applier.apply(record, sealed);
         }
     }
 }

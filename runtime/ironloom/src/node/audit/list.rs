@@ -9,6 +9,7 @@ use crate::api::facade::{
     Answer, AuditCheckpoint, AuditEntry, AuditQuery, Order, Page, PageQuery, Place, Problem,
 };
 use crate::fold::Shared;
+use crate::fold::audit::First;
 use crate::records::audit::{CheckpointRecord, KeptEntry};
 use ironloom_trust::audit::{Chain, Checkpoint, Entry};
 
@@ -24,7 +25,7 @@ impl Node {
         let wanted = wanted.filter(|chain| query.chain.is_none_or(|only| only == *chain));
         let mut merged = Merged {
             shared: &self.shared,
-            newest: query.order == Order::Newest,
+            first: if query.order == Order::Newest { First::Newest } else { First::Oldest },
             chains: wanted
                 .map(|chain| Ahead {
                     chain,
@@ -110,7 +111,7 @@ struct Ahead {
 
 struct Merged<'a> {
     shared: &'a Shared,
-    newest: bool,
+    first: First,
     chains: Vec<Ahead>,
 }
 
@@ -118,15 +119,15 @@ impl Merged<'_> {
     /// The chain whose next entry comes next.
     fn next(&mut self) -> Result<Option<&mut Ahead>, String> {
         for ahead in self.chains.iter_mut().filter(|ahead| ahead.read.is_empty() && !ahead.is_over) {
-            let read = self.shared.entries(ahead.chain, ahead.place, self.newest, AT_ONCE)?;
+            let read = self.shared.entries(ahead.chain, ahead.place, self.first, AT_ONCE)?;
             ahead.is_over = read.is_empty();
             ahead.read = read.into();
         }
-        let newest = self.newest;
+        let first = self.first;
         let waiting = self.chains.iter_mut().filter(|ahead| !ahead.read.is_empty());
         Ok(waiting.min_by_key(|ahead| {
             let time = ahead.read.front().map_or(0, |first| first.entry.time.0);
-            (if newest { Err(Reverse(time)) } else { Ok(time) }, ahead.chain)
+            (if first == First::Newest { Err(Reverse(time)) } else { Ok(time) }, ahead.chain)
         }))
     }
 
@@ -142,7 +143,7 @@ fn place(text: &str) -> Answer<(Chain, u64)> {
     let read =
         text.split_once(':').and_then(|(chain, number)| Some((chain.parse().ok()?, number.parse().ok()?)));
     read.ok_or_else(|| {
-        let detail = format!("`after` is the `next` of a page, and {text:?} is none");
+        let detail = format!("`after` is the `next` of a page, and {text:?} is not one");
         Problem::malformed("bad-parameter", detail).at(Place::field("after"))
     })
 }

@@ -1,10 +1,11 @@
-//! Requests that came to nothing: of many, some are told one by one, and the others as sums, so that nobody fills the
+//! Requests that ended without success: of many, some are told one by one, and the others as sums, so that nobody fills the
 //! audit log with them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ironloom_trust::audit::{Chain, Outcome, Said};
+use crate::access::NOBODY;
+use ironloom_trust::audit::{Chain, Said};
 
 /// The time after which what was counted is told.
 const SPAN: Duration = Duration::from_secs(60);
@@ -12,8 +13,6 @@ const SPAN: Duration = Duration::from_secs(60);
 const OF_ONE: u32 = 10;
 const OF_NOBODY: u32 = 1;
 const OF_ALL: u32 = 100;
-/// The name of whoever shows no token that is worth something.
-const NOBODY: &str = "-";
 
 /// The requests of a minute.
 pub(super) struct Refusals {
@@ -71,26 +70,17 @@ impl Refusals {
 }
 
 fn sum(last: &Said, more: u64) -> Said {
-    let Said { chain, who, role, action, resource, problem, detail, .. } = last.clone();
+    let Said { chain, who, role, action, resource, outcome, problem, detail, .. } = last.clone();
     let words = if more == 1 { "one more request".to_owned() } else { format!("{more} more requests") };
-    let detail = format!("{words} came to nothing; the last: {action} {resource}, {problem}: {detail}");
+    let detail = format!("{words} ended without success; the last: {action} {resource}, {problem}: {detail}");
     let (action, resource) = ("refused".into(), "".into());
-    Said {
-        chain,
-        who,
-        role,
-        action,
-        resource,
-        outcome: Outcome::Refused,
-        problem,
-        detail: detail.into(),
-        digest: None,
-    }
+    Said { chain, who, role, action, resource, outcome, problem, detail: detail.into(), digest: None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ironloom_trust::audit::Outcome;
     use ironloom_types::ids::TenantId;
 
     fn said(who: &str) -> Said {
@@ -127,16 +117,28 @@ mod tests {
             [
                 (
                     "-",
-                    "1000 more requests came to nothing; the last: pause installations/x, not-found: there is none"
+                    "1000 more requests ended without success; the last: pause installations/x, not-found: there is none"
                 ),
                 (
                     "anna",
-                    "57 more requests came to nothing; the last: pause installations/x, not-found: there is none"
+                    "57 more requests ended without success; the last: pause installations/x, not-found: there is none"
                 ),
             ]
         );
         assert_eq!(told(&mut refusals, "anna", 1), 1, "a new minute");
         assert!(refusals.due(start + 2 * SPAN).is_empty());
+    }
+
+    #[test]
+    fn a_sum_has_the_result_of_the_last_one() {
+        let start = Instant::now();
+        let mut refusals = Refusals::new(start);
+        let failed = Said { outcome: Outcome::Failed, problem: "hung-up".into(), ..said("anna") };
+        (0..10).for_each(|_| assert!(refusals.take(said("anna")).is_some()));
+        assert!(refusals.take(said("anna")).is_none() && refusals.take(failed).is_none());
+        let sums = refusals.due(start + SPAN);
+        let words: Vec<_> = sums.iter().map(|sum| (sum.outcome, &*sum.action, &*sum.problem)).collect();
+        assert_eq!(words, [(Outcome::Failed, "refused", "hung-up")]);
     }
 
     #[test]

@@ -42,9 +42,7 @@ impl Node {
             .at(Place::field("package"))
             .hint("Install it beside this one, under an id of its own."))
     }
-}
 
-impl Node {
     /// Looks once more whose the app's id is, and notes that its installation is theirs. Gives the owner where that is
     /// another key from here on.
     pub(super) fn next_owner(

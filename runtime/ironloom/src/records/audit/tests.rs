@@ -58,7 +58,7 @@ fn an_entry_comes_back_with_its_record_and_has_room_in_it() {
         resource: long.clone(),
         problem: long.clone(),
         detail: long,
-        ..of_lines(String::new(), "", String::new(), "x")
+        ..of_lines("", "", String::new(), "x")
     };
     let entry = heads.append(said, Timestamp(u64::MAX));
     let mut body = Vec::new();

@@ -287,3 +287,5 @@ pub(super) const ROLLED_BACK: &str = concat!(
     "0001",
     alarm!(),
 );
+/// "pigs", generations 3 and 256.
+pub(super) const COPIES_DROPPED: &str = "0a00000021047069677302038002";

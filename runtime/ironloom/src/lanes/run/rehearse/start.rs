@@ -10,12 +10,10 @@ use crate::lanes::replay::{MAX_STATE, Replica};
 use crate::lanes::run::Runner;
 use crate::lanes::run::replay::{ReplayError, ends};
 use crate::records::commit::Invocation;
-use ironloom_types::clock::Timestamp;
+use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::effects::alarm_cost;
 use ironloom_types::ids::{Generation, Ordinal};
 use ironloom_types::rehearsal::{RehearsalStart, StartKind};
-
-const SECOND: u64 = 1_000_000_000;
 
 /// The reason why there is no start.
 enum NoStart {
