@@ -157,6 +157,11 @@ impl Copies {
         self.kept.lock().get(&generation).cloned()
     }
 
+    /// Says whether a lane stands still until the rest of its state is copied.
+    pub(super) fn has_rest(&self) -> bool {
+        self.jobs.lock().iter().any(|job| matches!(job.step, Step::Rest { .. }))
+    }
+
     /// The generation that checkpoints write into as well.
     pub(super) fn follower_of(&self, of: Generation) -> Option<Generation> {
         self.jobs.lock().iter().find(|job| job.of == of).map(|job| job.to)

@@ -146,7 +146,7 @@ struct Wish {
 }
 
 impl Wishes {
-    fn ask(&self) {
+    pub(super) fn ask(&self) {
         self.wish.lock().checkpoint = true;
         self.changed.notify_one();
     }
