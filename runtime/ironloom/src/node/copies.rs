@@ -65,6 +65,7 @@ impl Node {
         if !Arc::ptr_eq(&turn.lane, lane) {
             return Err(Problem::conflict("gone", "it was installed again in the meantime"));
         }
+        let _no_moment = self.admin.becoming_whole.read().await;
         done(self.shared.copy_rest(to)).await?;
         let facts = CopyFacts { revision: (*lane.newest().revision).clone(), at: host_time(), reason };
         let copied = Copied { generation: to, of: turn.ended(), facts };
