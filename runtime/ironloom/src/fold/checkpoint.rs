@@ -67,7 +67,7 @@ pub(crate) enum CheckpointError {
 
 impl CheckpointError {
     /// Says whether there was no room on the disk, so that the same may succeed later.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         match self {
             Self::File(error) => error.is_full(),
             Self::Store(error) => error.is_full(),
@@ -266,7 +266,8 @@ fn write_blocks(
     Ok(written)
 }
 
-/// Writes what no checkpoint has written of a state into another generation. The lane stands still.
+/// Writes what no checkpoint has written of a state into another generation. The lane stands still, so this doesn't wait
+/// for room.
 pub(super) fn write_unfolded(
     shared: &Shared,
     lane: &Arc<Durable>,
@@ -343,16 +344,16 @@ struct Batch<'a> {
     /// Whose state is among the changes, if they pay for it, and the parts by which they share what it costs.
     payers: Vec<(Arc<Durable>, usize)>,
     is_paid: bool,
-    /// It is a checkpoint's: copies whose lanes stand still don't wait for its end.
-    lets_copies_in: bool,
+    /// It waits for room, and copies whose lanes stand still don't wait for its end.
+    is_checkpoint: bool,
     /// The thread's CPU time up to which all is paid.
     paid_up_to: Duration,
 }
 
 impl<'a> Batch<'a> {
-    fn new(shared: &'a Shared, epoch: Epoch, is_paid: bool, lets_copies_in: bool) -> Self {
+    fn new(shared: &'a Shared, epoch: Epoch, is_paid: bool, is_checkpoint: bool) -> Self {
         let (changes, payers) = (Vec::new(), Vec::new());
-        Self { shared, epoch, changes, bytes: 0, payers, is_paid, lets_copies_in, paid_up_to: thread_cpu() }
+        Self { shared, epoch, changes, bytes: 0, payers, is_paid, is_checkpoint, paid_up_to: thread_cpu() }
     }
 
     /// Notes who pays for the next change.
@@ -385,13 +386,13 @@ impl<'a> Batch<'a> {
     /// Has a copy whose lane stands still get what no checkpoint has written of it, if one waits: behind all that is
     /// gathered, which may be older.
     fn let_copies_in(&mut self) -> Result<(), CheckpointError> {
-        if self.lets_copies_in && self.shared.copies.has_rest() { self.flush() } else { Ok(()) }
+        if self.is_checkpoint && self.shared.copies.has_rest() { self.flush() } else { Ok(()) }
     }
 
     /// Writes what is gathered, and lets copies in. Whoever calls this holds no value that will be added.
     fn flush(&mut self) -> Result<(), CheckpointError> {
         self.write()?;
-        if self.lets_copies_in {
+        if self.is_checkpoint {
             copy_rests(self.shared, self.epoch)?;
             self.paid_up_to = thread_cpu();
         }
@@ -405,7 +406,11 @@ impl<'a> Batch<'a> {
             return Ok(());
         }
         in_time(self.shared)?;
-        apply(self.shared, changes, self.epoch)?;
+        if self.is_checkpoint {
+            apply(self.shared, changes, self.epoch)?;
+        } else {
+            apply_at_once(self.shared, changes, self.epoch)?;
+        }
         self.charge();
         Ok(())
     }
@@ -428,8 +433,17 @@ fn in_time(shared: &Shared) -> Result<(), CheckpointError> {
 
 /// Brings changes to the store's disk.
 pub(crate) fn apply(shared: &Shared, changes: Vec<Change>, epoch: Epoch) -> Result<(), CheckpointError> {
-    with_room(shared, || match shared.storage.apply(changes.clone(), epoch)? {
+    with_room(shared, || apply_at_once(shared, changes.clone(), epoch))
+}
+
+/// As [`apply`], but fails on a full disk.
+pub(super) fn apply_at_once(
+    shared: &Shared,
+    changes: Vec<Change>,
+    epoch: Epoch,
+) -> Result<(), CheckpointError> {
+    match shared.storage.apply(changes, epoch)? {
         Applied::Done => Ok(()),
         Applied::Fenced => Err(CheckpointError::Fenced),
-    })
+    }
 }

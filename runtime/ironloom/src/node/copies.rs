@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::timeout;
 
 use super::{Node, Turn, problems, stopping};
 use crate::api::facade::{Answer, Copies, CopyItem, CopyReason, Problem, RETRY_SOON, Trial};
@@ -65,8 +66,12 @@ impl Node {
         if !Arc::ptr_eq(&turn.lane, lane) {
             return Err(Problem::conflict("gone", "it was installed again in the meantime"));
         }
-        let _no_moment = self.admin.becoming_whole.read().await;
-        done(self.shared.copy_rest(to)).await?;
+        let rest = async {
+            let no_moment = self.admin.becoming_whole.read().await;
+            done(self.shared.copy_rest(to)).await.map(|()| no_moment)
+        };
+        // Neither a disk nor a backup that keeps the checkpoint's thread waiting keeps the lane waiting for long.
+        let _no_moment = timeout(still_for(reason), rest).await.map_err(|_| held_up(&lane.id))??;
         let facts = CopyFacts { revision: (*lane.newest().revision).clone(), at: host_time(), reason };
         let copied = Copied { generation: to, of: turn.ended(), facts };
         self.change(AdminRecord::Copied(Box::new(copied))).await?;
@@ -262,6 +267,22 @@ async fn done(copied: oneshot::Receiver<Result<(), CopyError>>) -> Answer<()> {
         Ok(Err(error @ CopyError::Store(_))) => Err(problems::internal(&error)),
         Err(_) => Err(stopping()),
     }
+}
+
+/// How long a lane stands still at most for what no checkpoint has written.
+const fn still_for(reason: Reason) -> Duration {
+    Duration::from_secs(match reason {
+        Reason::Upgrade => 10,
+        Reason::Regular => 2,
+    })
+}
+
+/// 503: the copy would take too long now. The lane goes on.
+fn held_up(id: &InstallationId) -> Problem {
+    let detail = format!(
+        "the state of {id} could not be copied in time: the disk is slow, or a backup holds the store; nothing is changed"
+    );
+    Problem::unavailable("busy", detail, RETRY_SOON).hint(WITHOUT)
 }
 
 /// 409: somebody else is about to change it.

@@ -25,7 +25,7 @@ pub(in crate::fold) fn copy_step(shared: &Shared, epoch: Epoch) -> Result<bool, 
         _ => None,
     });
     let Some((of, to, after)) = next else { return Ok(false) };
-    let copied = stored_step(shared, (of, to), after, epoch)?;
+    let copied = or_full(stored_step(shared, (of, to), after, epoch))?;
     let mut jobs = shared.copies.jobs.lock();
     let Some(job) = jobs.iter_mut().find(|job| job.to == to) else { return Ok(true) };
     match copied {
@@ -47,13 +47,23 @@ pub(in crate::fold) fn copy_rests(shared: &Shared, epoch: Epoch) -> Result<bool,
         _ => None,
     });
     let Some((of, to)) = waiting else { return Ok(false) };
-    let copied = rest(shared, of, to, epoch)?;
+    let copied = or_full(rest(shared, of, to, epoch))?;
     failpoint("copy-rest-durable");
     let mut jobs = shared.copies.jobs.lock();
     if let Some(at) = jobs.iter().position(|job| job.to == to) {
         end(&mut jobs.swap_remove(at), copied);
     }
     Ok(true)
+}
+
+/// Ends a copy for which there is no room. A checkpoint waits for some, and takes the log's last free segment for it.
+fn or_full<T>(
+    copied: Result<Result<T, CopyError>, CheckpointError>,
+) -> Result<Result<T, CopyError>, CheckpointError> {
+    match copied {
+        Err(error) if error.is_full() => Ok(Err(CopyError::DiskFull)),
+        copied => copied,
+    }
 }
 
 /// Tells the one who waits. Checkpoints follow from here on, until its rest is copied.
@@ -85,7 +95,7 @@ fn stored_step(
     let changes: Vec<_> =
         changes.filter_map(|(key, value)| Some(Change::set(moved(&key, to)?, value))).collect();
     if !changes.is_empty() {
-        checkpoint::apply(shared, changes, epoch)?;
+        checkpoint::apply_at_once(shared, changes, epoch)?;
         failpoint("copy-step");
     }
     Ok(Ok(last))
@@ -118,7 +128,7 @@ fn rest(
             let entries = entries.into_iter();
             let changes =
                 entries.filter_map(|(key, value)| Some(Change::set(moved(&key, to)?, value))).collect();
-            checkpoint::apply(shared, changes, epoch)?;
+            checkpoint::apply_at_once(shared, changes, epoch)?;
         }
     }
     Ok(Ok(()))

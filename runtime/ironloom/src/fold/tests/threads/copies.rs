@@ -3,6 +3,7 @@
 use super::super::cut::Hold;
 use super::*;
 use crate::fold::copies::CopyError;
+use crate::fold::copies::CopyError;
 use crate::records::copy::CopyBegun;
 
 /// More than one write of a checkpoint has, where each key is written twice.
@@ -17,12 +18,7 @@ fn followed() -> (tempfile::TempDir, Running, LaneMeta) {
     let lane = running.shared.lanes.of_generation(Generation(1)).unwrap();
     let mut meta = lane.book().meta().clone();
     running.commit(&lane, &mut meta, (0..KEYS).map(key));
-    running.admin(AdminRecord::CopyBegun(CopyBegun {
-        id: lane.id.clone(),
-        of: Generation(1),
-        generation: Generation(2),
-        at: Timestamp(1),
-    }));
+    running.begin_copy(2);
     let copied = running.shared.copy_stored(Generation(1), Generation(2)).unwrap();
     copied.blocking_recv().unwrap().unwrap();
     (folder, running, meta)
@@ -33,6 +29,13 @@ fn key(number: usize) -> String {
 }
 
 impl Running {
+    /// A record gives a copy of generation 1 its number.
+    fn begin_copy(&self, generation: u64) {
+        let id = InstallationId::new("lane-0").unwrap();
+        let generation = Generation(generation);
+        self.admin(AdminRecord::CopyBegun(CopyBegun { id, of: Generation(1), generation, at: Timestamp(1) }));
+    }
+
     /// The state that the store has of a generation.
     fn state_of(&self, generation: u64) -> Vec<(String, Bytes)> {
         let range = Scope::MAIN.generation(KeyKind::State, Generation(generation));
@@ -59,5 +62,23 @@ fn a_checkpoint_writes_nothing_older_into_a_copy_that_is_whole() {
     until("the checkpoint has ended", || running.storage.positions() > before);
     let expected: Vec<_> = (0..KEYS).map(|number| (key(number), Bytes::from_static(b"new"))).collect();
     assert_eq!(running.state_of(2), expected);
+    running.stop();
+}
+
+#[test]
+fn a_copy_on_a_full_disk_fails_at_once() {
+    let (_folder, running, _) = followed();
+    running.storage.fill(1);
+    let rest = running.shared.copy_rest(Generation(2));
+    assert_eq!(rest.blocking_recv().unwrap(), Err(CopyError::DiskFull));
+    assert!(running.storage.has_room(), "it has tried");
+    running.shared.abandon_copy(Generation(2));
+    until("what there was of it is gone", || running.shared.removed.lock().is_empty());
+    assert_eq!(running.state_of(2), []);
+    // What the store has, too.
+    running.begin_copy(3);
+    running.storage.fill(1);
+    let copied = running.shared.copy_stored(Generation(1), Generation(3)).unwrap();
+    assert_eq!(copied.blocking_recv().unwrap(), Err(CopyError::DiskFull));
     running.stop();
 }
