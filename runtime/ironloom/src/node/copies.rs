@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 
@@ -28,6 +29,21 @@ const THIN_EVERY: usize = 16;
 /// The interval at which those that are due are looked for.
 const LOOK: Duration = Duration::from_secs(60);
 
+/// Copies under way, until the record is written for which each is made, with the bytes that they will have.
+pub(super) type UnderWay = Mutex<BTreeMap<Generation, u64>>;
+
+/// A copy that is under way. Until this is dropped no quota takes it, and the quota's room is its own.
+pub(super) struct Held {
+    pub(super) generation: Generation,
+    under_way: Arc<UnderWay>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.under_way.lock().remove(&self.generation);
+    }
+}
+
 /// A copy in the making. What there is of it goes, unless it becomes whole.
 struct Making<'s> {
     shared: &'s Shared,
@@ -43,18 +59,20 @@ impl Drop for Making<'_> {
 impl Node {
     /// Copies the state of an installation. Returns the lane's turn with the copy's number: since the moment of the copy
     /// nothing of the lane has run. One that is copied for an upgrade is interrupted for that.
-    pub(super) async fn copy(&self, lane: &Arc<Lane>, reason: Reason) -> Answer<(Turn, Generation)> {
+    pub(super) async fn copy(&self, lane: &Arc<Lane>, reason: Reason) -> Answer<(Turn, Held)> {
         let place = self.admin.copying.acquire().await;
         let _place = place.map_err(|_| stopping())?;
         let of = lane.generation;
-        let to = {
+        let held = {
             let mut given = self.admin.installing.lock().await;
             let to = self.shared.last_generation().max(*given).next();
+            let held = self.hold_copy(to);
             *given = to;
             let begun = CopyBegun { id: lane.id.clone(), of, generation: to, at: host_time() };
             self.change(AdminRecord::CopyBegun(begun)).await?;
-            to
+            held
         };
+        let to = held.generation;
         failpoint("copy-begun");
         let _making = Making { shared: &self.shared, to };
         let copied = self.shared.copy_stored(of, to).ok_or_else(|| being_copied(&lane.id))?;
@@ -76,7 +94,13 @@ impl Node {
         let copied = Copied { generation: to, of: turn.ended(), facts };
         self.change(AdminRecord::Copied(Box::new(copied))).await?;
         failpoint("copy-recorded");
-        Ok((turn, to))
+        Ok((turn, held))
+    }
+
+    fn hold_copy(&self, generation: Generation) -> Held {
+        let under_way = Arc::clone(&self.admin.copies);
+        under_way.lock().insert(generation, 0);
+        Held { generation, under_way }
     }
 
     /// Has a lane stand still, from the moment of a copy on where there is to be one. Others don't wait for that.
@@ -85,7 +109,7 @@ impl Node {
         lane: &Arc<Lane>,
         copies: bool,
         place: OwnedSemaphorePermit,
-    ) -> Answer<(Turn, Option<Generation>, Option<OwnedSemaphorePermit>)> {
+    ) -> Answer<(Turn, Option<Held>, Option<OwnedSemaphorePermit>)> {
         if !copies {
             return Ok((self.interrupt(&lane.id).await?, None, Some(place)));
         }
@@ -126,9 +150,11 @@ impl Node {
             .hint(WITHOUT))
     }
 
-    /// The copies that a rollback may go back to.
+    /// The copies that a rollback may go back to, or may have to once an upgrade that is under way is recorded.
     fn needed_copies(&self) -> BTreeSet<Generation> {
-        self.lanes.all().iter().filter_map(|lane| Some(lane.installation().trial?.copy)).collect()
+        let mut needed: BTreeSet<_> = self.admin.copies.lock().keys().copied().collect();
+        needed.extend(self.lanes.all().iter().filter_map(|lane| Some(lane.installation().trial?.copy)));
+        needed
     }
 
     /// Lets go what copies have beyond the quota, the oldest first.

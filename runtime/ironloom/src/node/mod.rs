@@ -176,6 +176,8 @@ struct Admin {
     migrating: tokio::sync::Mutex<()>,
     /// Copies that are made at a time: each holds what an upgrade has planned.
     copying: Semaphore,
+    /// Those that are made, and those that upgrades under way will name.
+    copies: Arc<copies::UnderWay>,
     /// Held for reading from the rest of a copy to the record that it is whole, and for writing while a backup's moment is
     /// taken: what a copy has is in no record, so no such record comes between that moment's store and its log.
     becoming_whole: tokio::sync::RwLock<()>,
@@ -205,6 +207,7 @@ impl Default for Admin {
             planning: Arc::new(Semaphore::new(2)),
             migrating: tokio::sync::Mutex::default(),
             copying: Semaphore::new(copies::AT_ONCE),
+            copies: Arc::default(),
             becoming_whole: tokio::sync::RwLock::new(()),
             compiled: tokio::sync::RwLock::new(()),
             loading: loading::Loading::default(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::live::next_invocation;
 use super::{Numberer, Numbers};
 use crate::fold::submission::Refusal;
-use crate::records::admin::{AdminRecord, NewInstallation, PointsRetired, Reset};
+use crate::records::admin::{AdminRecord, NewInstallation, PointsRetired, Reset, Revised};
 use crate::records::copy::{Committed, Copied, CopyBegun, RolledBack};
 use crate::records::installation::Installation;
 use ironloom_types::ids::Generation;
@@ -51,6 +51,16 @@ impl Numbers {
     /// Lets a change through of a generation that lives.
     fn admit_change(&self, generation: Generation) -> Result<(), Refusal> {
         self.live.get(generation).map(drop).ok_or(Refusal::Gone)
+    }
+
+    /// Lets a revision through whose copy, if it names one, is kept.
+    fn admit_revised(&mut self, Revised { installation, meta, .. }: &Revised) -> Result<(), Refusal> {
+        let Installation { id, generation, trial, .. } = installation;
+        if trial.is_some_and(|trial| self.kept.get(&trial.copy) != Some(id)) {
+            return Err(Refusal::CopyGone);
+        }
+        self.live.get_mut(*generation).ok_or(Refusal::Gone)?.next = next_invocation(meta);
+        Ok(())
     }
 
     /// Gives a copy its number.
@@ -114,10 +124,7 @@ impl Numberer {
             AdminRecord::Standing { generation, meta, .. } => {
                 numbers.live.get_mut(*generation).ok_or(Refusal::Gone)?.next = next_invocation(meta);
             }
-            AdminRecord::Revised(revised) => {
-                let generation = revised.installation.generation;
-                numbers.live.get_mut(generation).ok_or(Refusal::Gone)?.next = next_invocation(&revised.meta);
-            }
+            AdminRecord::Revised(revised) => numbers.admit_revised(revised)?,
             AdminRecord::Reset(reset) => numbers.admit_reset(reset)?,
             AdminRecord::CopyBegun(begun) => numbers.admit_copy(begun)?,
             AdminRecord::Copied(copied) => numbers.admit_copied(copied)?,

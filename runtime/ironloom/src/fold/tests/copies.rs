@@ -10,9 +10,10 @@ use crate::fold::Shared;
 use crate::fold::copies::Step;
 use crate::fold::run::{copy_rests, copy_step};
 use crate::fold::submission::Refusal;
-use crate::records::admin::{AdminRecord, Adopted};
+use crate::records::admin::{AdminRecord, Adopted, Revised};
 use crate::records::alarm::ClearedBy;
 use crate::records::copy::{Copied, CopyBegun, CopyFacts, Reason, RolledBack};
+use crate::records::installation::Trial;
 use ironloom_storage::store::{KeyKind, Scope};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
@@ -130,6 +131,13 @@ impl World {
         let copied = Copied { generation: Generation(to), of: self.ended(of), facts };
         self.admin(AdminRecord::Copied(Box::new(copied)), Ok(()));
         self.model.copies.insert(to, lane);
+    }
+
+    /// No revision names a copy that isn't kept.
+    pub(super) fn refuse_without_copy(&mut self, mut revised: Revised) {
+        let copy = Generation(self.model.generation + 1);
+        revised.installation.trial = Some(Trial { copy, until: AT });
+        self.admin(AdminRecord::Revised(Box::new(revised)), Err(Refusal::CopyGone));
     }
 
     /// A copy takes the place of its installation.

@@ -765,6 +765,7 @@ impl World {
             state,
             owner: owner(generation, number),
         };
+        self.refuse_without_copy(revised.clone());
         self.admin(AdminRecord::Revised(Box::new(revised)), Ok(()));
     }
 
