@@ -66,7 +66,7 @@ impl Node {
         let held = {
             let mut given = self.admin.installing.lock().await;
             let to = self.shared.last_generation().max(*given).next();
-            let held = self.hold_copy(to);
+            let held = self.hold_copy(lane, reason, to)?;
             *given = to;
             let begun = CopyBegun { id: lane.id.clone(), of, generation: to, at: host_time() };
             self.change(AdminRecord::CopyBegun(begun)).await?;
@@ -97,10 +97,15 @@ impl Node {
         Ok((turn, held))
     }
 
-    fn hold_copy(&self, generation: Generation) -> Held {
-        let under_way = Arc::clone(&self.admin.copies);
-        under_way.lock().insert(generation, 0);
-        Held { generation, under_way }
+    /// Checks again what may have changed while it waited for its place, and keeps its room from others.
+    fn hold_copy(&self, lane: &Lane, reason: Reason, generation: Generation) -> Answer<Held> {
+        let mut under_way = self.admin.copies.lock();
+        self.check_disk(lane, &under_way)?;
+        if reason == Reason::Upgrade {
+            self.check_quota(lane, &under_way)?;
+        }
+        under_way.insert(generation, lane.book().meta().state_bytes);
+        Ok(Held { generation, under_way: Arc::clone(&self.admin.copies) })
     }
 
     /// Has a lane stand still, from the moment of a copy on where there is to be one. Others don't wait for that.
@@ -118,25 +123,33 @@ impl Node {
         Ok((turn, Some(copy), None))
     }
 
-    /// 422 where a copy of an installation would take more than the quota leaves beside those that have to stay.
+    /// 422 where a copy of an installation would take more than the quota leaves beside those that have to stay, and 507
+    /// where the disk has no room for it.
     pub(super) fn check_copies(&self, lane: &Lane) -> Answer<()> {
+        let under_way = self.admin.copies.lock();
+        self.check_disk(lane, &under_way)?;
+        self.check_quota(lane, &under_way)
+    }
+
+    fn check_disk(&self, lane: &Lane, under_way: &BTreeMap<Generation, u64>) -> Answer<()> {
         self.check_space()?;
-        let (most, reserve) = {
-            let config = self.config.load();
-            (config.copies.bytes.0, config.store.reserve.0)
-        };
         let bytes = lane.book().meta().state_bytes;
-        if free_bytes(&self.data).is_some_and(|free| free < reserve.saturating_add(ON_DISK * bytes)) {
+        let comes = under_way.iter().filter(|(copy, _)| self.shared.copies.get(**copy).is_none());
+        let comes = comes.map(|(_, bytes)| bytes).sum::<u64>();
+        let wanted = self.config.load().store.reserve.0.saturating_add(ON_DISK * (bytes + comes));
+        if free_bytes(&self.data).is_some_and(|free| free < wanted) {
             let detail =
                 format!("the disk has no room for a copy of the state of {}, of {bytes} bytes", lane.id);
             return Err(Problem::storage_full(detail, RETRY_SOON).hint(WITHOUT));
         }
-        let needed = self.needed_copies();
+        Ok(())
+    }
+
+    fn check_quota(&self, lane: &Lane, under_way: &BTreeMap<Generation, u64>) -> Answer<()> {
+        let most = self.config.load().copies.bytes.0;
+        let bytes = lane.book().meta().state_bytes;
         // The one of before goes once there is another.
-        let own = lane.installation().trial.map(|trial| trial.copy);
-        let copies = self.shared.copies.all().into_iter();
-        let others = copies.filter(|(copy, _)| needed.contains(copy) && Some(*copy) != own);
-        let stay: u64 = others.map(|(_, copy)| copy.bytes).sum();
+        let stay = self.bytes_that_stay(lane.installation().trial.map(|trial| trial.copy), under_way);
         if stay + bytes <= most {
             return Ok(());
         }
@@ -150,18 +163,28 @@ impl Node {
             .hint(WITHOUT))
     }
 
+    /// Bytes of the copies that no quota takes, besides this one.
+    fn bytes_that_stay(&self, but: Option<Generation>, under_way: &BTreeMap<Generation, u64>) -> u64 {
+        let needed = self.needed_copies(under_way);
+        let bytes = |copy: &Generation| match self.shared.copies.get(*copy) {
+            Some(copy) => copy.bytes,
+            None => under_way.get(copy).copied().unwrap_or(0),
+        };
+        needed.iter().filter(|copy| Some(**copy) != but).map(bytes).sum()
+    }
+
     /// The copies that a rollback may go back to, or may have to once an upgrade that is under way is recorded.
-    fn needed_copies(&self) -> BTreeSet<Generation> {
-        let mut needed: BTreeSet<_> = self.admin.copies.lock().keys().copied().collect();
-        needed.extend(self.lanes.all().iter().filter_map(|lane| Some(lane.installation().trial?.copy)));
-        needed
+    fn needed_copies(&self, under_way: &BTreeMap<Generation, u64>) -> BTreeSet<Generation> {
+        let trials = self.lanes.all().into_iter().filter_map(|lane| Some(lane.installation().trial?.copy));
+        trials.chain(under_way.keys().copied()).collect()
     }
 
     /// Lets go what copies have beyond the quota, the oldest first.
     async fn thin_copies(&self) -> Answer<()> {
         let config = self.config.load().copies;
         let _installing = self.admin.installing.lock().await;
-        let goes = beyond(&self.shared.copies.all(), &self.needed_copies(), config.number, config.bytes.0);
+        let needed = self.needed_copies(&self.admin.copies.lock());
+        let goes = beyond(&self.shared.copies.all(), &needed, config.number, config.bytes.0);
         for (id, generations) in goes {
             self.change(AdminRecord::Purged { id, generations, points: false }).await?;
         }
