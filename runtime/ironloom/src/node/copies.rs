@@ -21,6 +21,8 @@ use ironloom_types::ids::{Generation, InstallationId};
 
 /// Copies that are made at a time.
 pub(super) const AT_ONCE: usize = 4;
+/// Upgrades that have a copy made, or wait for that.
+pub(super) const UPGRADES: usize = 2 * AT_ONCE;
 /// The room on the disk that a copy takes while it is made, by its bytes: the store writes anew what it stands beside.
 const ON_DISK: u64 = 3;
 const WITHOUT: &str = "Or upgrade without a copy: \"copy\": false, `ironloom upgrade --no-copy`.";
@@ -118,6 +120,12 @@ impl Node {
         if !copies {
             return Ok((self.interrupt(&lane.id).await?, None, Some(place)));
         }
+        // What it has planned is in memory until it has its copy.
+        let few = self.admin.upgrading.try_acquire();
+        let _one_of_few = few.map_err(|_| {
+            let detail = format!("{UPGRADES} upgrades are waiting for copies of their installations' state");
+            Problem::unavailable("busy", detail, RETRY_SOON)
+        })?;
         drop(place);
         let (turn, copy) = self.copy(lane, Reason::Upgrade).await?;
         Ok((turn, Some(copy), None))
