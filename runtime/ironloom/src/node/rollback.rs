@@ -17,7 +17,7 @@ use crate::records::admin::{AdminRecord, Adopted, Ended, NewInstallation};
 use crate::records::alarm::AlarmRecord;
 use crate::records::copy::{self, Committed};
 use crate::records::installation::{Installation, Revision, Trial, WentBack};
-use crate::records::lane::{Episodes, LaneMeta, Trouble};
+use crate::records::lane::{Episodes, LaneMeta, Quarantine, Trouble};
 use ironloom_apps::cycles::find_cycle;
 use ironloom_storage::failpoint;
 use ironloom_types::clock::{Timestamp, host_time};
@@ -34,6 +34,9 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// The things that a rollback goes back to.
 struct Before {
     trial: Trial,
+    /// The newest revision, and whether it was quarantined, when that was planned.
+    revision: ids::Revision,
+    quarantine: Option<Quarantine>,
     copy: ReadCopy,
     timers: OneShots,
     alarms: Vec<AlarmRecord>,
@@ -73,6 +76,7 @@ impl Node {
     fn read_before(&self, lane: &Lane, trial: Trial, keep_cursor: bool) -> Answer<Before> {
         let read = self.shared.read_copy(trial.copy).map_err(|error| problems::internal(&error))?;
         let copy = read.ok_or_else(|| no_trial(&lane.id))?;
+        let (revision, quarantine) = (lane.newest().number(), lane.book().meta().quarantine.clone());
         let timers = self.shared.kept_timers(trial.copy).map_err(|error| problems::internal(&error))?;
         let alarms = self.shared.stored_alarms(trial.copy).map_err(|error| problems::internal(&error))?;
         let cursor = copy.meta.cursor;
@@ -84,7 +88,7 @@ impl Node {
             true => Counted::default(),
             false => self.count_readings(cursor, points, Instant::now())?,
         };
-        Ok(Before { trial, copy, timers, alarms, routes: PreparedRoutes { routes, changes }, again })
+        Ok(Before { trial, revision, quarantine, copy, timers, alarms, routes: PreparedRoutes { routes, changes }, again })
     }
 
     /// 409 where readings since the copy aren't in the journal any more.
@@ -120,8 +124,13 @@ impl Node {
         let code = code.map_err(|error| load_problem(&error))?;
         failpoint("rollback-loaded");
         let turn = self.interrupt(id).await?;
-        let is_same = Arc::ptr_eq(&turn.lane, &lane) && lane.installation().trial == Some(before.trial);
-        if !is_same {
+        let is_same = Arc::ptr_eq(&turn.lane, &lane)
+            && lane.installation().trial == Some(before.trial)
+            && lane.newest().number() == before.revision;
+        // The host undoes nothing that a person has done about it since, such as a resume.
+        let is_right = reason.is_none()
+            || before.quarantine.is_some() && lane.book().meta().quarantine == before.quarantine;
+        if !(is_same && is_right) {
             let detail = format!("installation {id} was changed in the meantime; nothing is rolled back");
             return Err(Problem::conflict("revision", detail).hint("Send the request again."));
         }
