@@ -12,6 +12,7 @@ use super::{Node, Turn, problems, stopping};
 use crate::api::facade::{Answer, Copies, CopyItem, CopyReason, Problem, RETRY_SOON, Trial};
 use crate::fold::Shared;
 use crate::fold::copies::{CopyError, KeptCopy};
+use crate::fold::submission::Refusal;
 use crate::lanes::Lane;
 use crate::records::admin::AdminRecord;
 use crate::records::copy::{Copied, CopyBegun, CopyFacts, Reason};
@@ -50,11 +51,15 @@ impl Drop for Held {
 struct Making<'s> {
     shared: &'s Shared,
     to: Generation,
+    /// The record that it is whole is on its way, or nobody knows what has become of it: the next start does.
+    may_be_whole: bool,
 }
 
 impl Drop for Making<'_> {
     fn drop(&mut self) {
-        self.shared.abandon_copy(self.to);
+        if !self.may_be_whole {
+            self.shared.abandon_copy(self.to);
+        }
     }
 }
 
@@ -76,7 +81,7 @@ impl Node {
         };
         let to = held.generation;
         failpoint("copy-begun");
-        let _making = Making { shared: &self.shared, to };
+        let mut making = Making { shared: &self.shared, to, may_be_whole: false };
         let copied = self.shared.copy_stored(of, to).ok_or_else(|| being_copied(&lane.id))?;
         done(copied).await?;
         let turn = match reason {
@@ -94,7 +99,11 @@ impl Node {
         let _no_moment = timeout(still_for(reason), rest).await.map_err(|_| held_up(&lane.id))??;
         let facts = CopyFacts { revision: (*lane.newest().revision).clone(), at: host_time(), reason };
         let copied = Copied { generation: to, of: turn.ended(), facts };
-        self.change(AdminRecord::Copied(Box::new(copied))).await?;
+        let recorded = self.hand_in(AdminRecord::Copied(Box::new(copied)))?;
+        making.may_be_whole = true;
+        let recorded = recorded.done().await;
+        making.may_be_whole = matches!(recorded, Ok(()) | Err(Refusal::UnknownOutcome));
+        recorded.map_err(|refusal| problems::change_refused(&refusal))?;
         failpoint("copy-recorded");
         Ok((turn, held))
     }
