@@ -55,6 +55,8 @@ pub(crate) struct KeptCopy {
     pub ordinal: Ordinal,
     pub attempts: u32,
     pub time: Timestamp,
+    /// When it had been quarantined, by the machine's clock, if it was.
+    pub quarantined: Option<Timestamp>,
     /// Bytes of its state's keys and values.
     pub bytes: u64,
 }
@@ -73,6 +75,7 @@ impl KeptCopy {
             ordinal: meta.ordinal,
             attempts: meta.attempts,
             time: meta.time,
+            quarantined: meta.quarantine.as_ref().map(|quarantine| quarantine.at),
             bytes: meta.state_bytes,
         }
     }

@@ -17,7 +17,7 @@ use crate::lanes::Lane;
 use crate::records::admin::AdminRecord;
 use crate::records::copy::{Copied, CopyBegun, CopyFacts, Reason};
 use ironloom_storage::{failpoint, free_bytes};
-use ironloom_types::clock::host_time;
+use ironloom_types::clock::{Timestamp, host_time};
 use ironloom_types::ids::{Generation, InstallationId};
 
 /// Copies that are made at a time.
@@ -245,7 +245,7 @@ impl Node {
         let mut made = 0_usize;
         for lane in self.lanes.all() {
             let is_due = match newest.get(&lane.id) {
-                Some(copy) => host_time() >= copy.at.plus(every.0) && has_changed(&lane, copy),
+                Some(copy) => is_old(copy.at, host_time(), every.0) && has_changed(&lane, copy),
                 None => self.has_run_for(&lane, every.0),
             };
             if !is_due || self.check_copies(&lane).is_err() {
@@ -270,6 +270,11 @@ impl Node {
         let meta = book.meta();
         meta.counters.invocations > 0 && self.shared.clock.now() >= meta.began.time.plus(span)
     }
+}
+
+/// Says whether a copy of this time is so old. One of a time to come was made by a clock that was ahead.
+fn is_old(at: Timestamp, now: Timestamp, span: u64) -> bool {
+    at > now || now >= at.plus(span)
 }
 
 /// Says whether something has happened since a copy.
@@ -369,7 +374,6 @@ pub(super) async fn watch(node: Weak<Node>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ironloom_types::clock::Timestamp;
     use ironloom_types::ids::{Digest, Ordinal, Revision, Sequence};
 
     fn copy(id: &str, bytes: u64) -> KeptCopy {
@@ -385,6 +389,7 @@ mod tests {
             ordinal: Ordinal(1),
             attempts: 0,
             time: Timestamp(1),
+            quarantined: None,
             bytes,
         }
     }
@@ -404,6 +409,15 @@ mod tests {
         assert_eq!(gone(&[], 3, 149), [("a".to_owned(), vec![2])]);
         assert_eq!(gone(&[], 3, 100), [("a".to_owned(), vec![2, 5]), ("b".to_owned(), vec![3])]);
         assert_eq!(gone(&[], 0, 150), [("a".to_owned(), vec![7, 5, 2]), ("b".to_owned(), vec![8, 3])]);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_keeps_no_copy_from_being_made() {
+        let is_old = |at, now| is_old(Timestamp(at), Timestamp(now), 10);
+        assert!(is_old(5, 15));
+        assert!(!is_old(5, 14));
+        assert!(!is_old(5, 5));
+        assert!(is_old(5, 4));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{Node, Turn, found_aside, problems};
 use crate::api::facade::{Answer, Installation as Shown, Place, Problem, RolledBack};
 use crate::fold::copies::ReadCopy;
 use crate::fold::routes::PreparedRoutes;
-use crate::fold::{KnownPackage, OneShots};
+use crate::fold::{BELIEVED_AFTER, KnownPackage, OneShots};
 use crate::lanes::{App, Lane};
 use crate::records::admin::{AdminRecord, Adopted, Ended, NewInstallation};
 use crate::records::alarm::AlarmRecord;
@@ -20,7 +20,7 @@ use crate::records::installation::{Installation, Revision, Trial, WentBack};
 use crate::records::lane::{Episodes, LaneMeta, Quarantine, Trouble};
 use ironloom_apps::cycles::find_cycle;
 use ironloom_storage::failpoint;
-use ironloom_types::clock::{Timestamp, host_time};
+use ironloom_types::clock::{BUILT_AFTER, Timestamp, host_time};
 use ironloom_types::ids::{self, Generation, InstallationId, Sequence};
 use ironloom_types::work::Gap;
 
@@ -187,17 +187,29 @@ impl Node {
     }
 
     /// Commits an upgrade whose time is over.
-    async fn commit_by_time(&self, lane: &Lane) -> Answer<()> {
+    async fn commit_by_time(&self, lane: &Lane, up: Duration) -> Answer<()> {
         let turn = self.turn_of(&lane.id).await?;
         match turn.lane.installation().trial {
-            Some(trial) if is_over(&trial) => self.end_trial(turn, true).await,
+            Some(trial) if self.is_over(&trial, up) => self.end_trial(turn, true).await,
             _ => Ok(()),
         }
     }
+
+    fn is_over(&self, trial: &Trial, up: Duration) -> bool {
+        // A clock that may be wrong ends none.
+        let clock = &self.shared.clock;
+        let now = clock.host().ok().filter(|_| self.clock_step.note(clock).is_none());
+        is_over(trial, self.config.load().copies.commit_after.0, now, up)
+    }
 }
 
-fn is_over(trial: &Trial) -> bool {
-    host_time() >= trial.until
+/// Says whether the time of a trial is over, which lasts so long, after the process has run `up`: the clock may be about to
+/// be set right. One that began at a time that can't have been lasts as long by the process.
+fn is_over(trial: &Trial, span: u64, now: Option<Timestamp>, up: Duration) -> bool {
+    let by_process = Duration::from_nanos(span);
+    let is_known = trial.until >= BUILT_AFTER.plus(span);
+    let enough = if is_known { BELIEVED_AFTER.min(by_process) } else { by_process };
+    up >= enough && now.is_some_and(|now| now >= trial.until)
 }
 
 /// 409: there is nothing to go back to.
@@ -292,7 +304,7 @@ impl Node {
 
 /// Rolls upgrades back whose version is quarantined, and commits those whose time is over.
 pub(super) async fn watch(node: Weak<Node>) {
-    let mut failed: BTreeMap<Generation, Instant> = BTreeMap::new();
+    let (began, mut failed) = (Instant::now(), BTreeMap::<Generation, Instant>::new());
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(node) = node.upgrade() else { return };
@@ -302,10 +314,10 @@ pub(super) async fn watch(node: Weak<Node>) {
             if failed.contains_key(&lane.generation) {
                 continue;
             }
-            let copied = node.shared.copies.get(trial.copy).map_or(Timestamp(0), |copy| copy.at);
             // One from before the upgrade is none of its doing.
+            let before = node.shared.copies.get(trial.copy).and_then(|copy| copy.quarantined);
             let quarantine =
-                lane.book().meta().quarantine.clone().filter(|quarantine| quarantine.at > copied);
+                lane.book().meta().quarantine.clone().filter(|quarantine| Some(quarantine.at) != before);
             let done = match quarantine {
                 Some(quarantine) => {
                     let reason = format!("it was quarantined: {}", quarantine.reason);
@@ -313,7 +325,9 @@ pub(super) async fn watch(node: Weak<Node>) {
                         Arc::clone(&node).roll_back(lane.id.clone(), false, false, Some(reason.into()));
                     done.await.map(drop)
                 }
-                None if is_over(&trial) => node.commit_by_time(&lane).await,
+                None if node.is_over(&trial, began.elapsed()) => {
+                    node.commit_by_time(&lane, began.elapsed()).await
+                }
                 None => Ok(()),
             };
             if let Err(problem) = done {
@@ -350,4 +364,28 @@ pub(super) fn told_rolled_back(copy::RolledBack { ended, new, .. }: &copy::Rolle
         .and_then(|went_back| went_back.reason.as_deref())
         .map_or_else(String::new, |reason| format!(", since {reason}"));
     format!("installation {id} was rolled back from version {was} to {version}, generation {generation}{why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_ends_only_by_a_clock_that_is_right_and_a_process_that_has_run_for_a_while() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        let span = |span: Duration| span.as_nanos() as u64;
+        let began = BUILT_AFTER.plus(span(24 * HOUR));
+        let (minute, day) = (span(HOUR / 60), span(24 * HOUR));
+        let trial = |span| Trial { copy: Generation(2), until: began.plus(span) };
+        let over = Some(began.plus(day));
+        assert!(is_over(&trial(day), day, over, HOUR));
+        assert!(!is_over(&trial(day), day, Some(began.plus(day - 1)), 48 * HOUR));
+        assert!(!is_over(&trial(day), day, over, HOUR / 2), "the clock may be about to be set right");
+        assert!(!is_over(&trial(day), day, None, 48 * HOUR), "the clock can't be right");
+        assert!(is_over(&trial(minute), minute, over, HOUR / 60), "no longer than the trial itself");
+        // The clock stood in 1970 at the upgrade.
+        let early = Trial { copy: Generation(2), until: Timestamp(day) };
+        assert!(!is_over(&early, day, over, 23 * HOUR));
+        assert!(is_over(&early, day, over, 24 * HOUR));
+    }
 }
