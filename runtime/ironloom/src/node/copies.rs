@@ -27,8 +27,10 @@ pub(super) const UPGRADES: usize = 2 * AT_ONCE;
 /// The room on the disk that a copy takes while it is made, by its bytes: the store writes anew what it stands beside.
 const ON_DISK: u64 = 3;
 const WITHOUT: &str = "Or upgrade without a copy: \"copy\": false, `ironloom upgrade --no-copy`.";
-/// Copies after which the quota is looked at again.
-const THIN_EVERY: usize = 16;
+/// The part of the quota after which that is looked at again.
+const THIN_PART: u64 = 16;
+/// Installations that are looked at in one go.
+pub(super) const AT_A_TIME: usize = 256;
 /// The interval at which those that are due are looked for.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -86,7 +88,10 @@ impl Node {
         done(copied).await?;
         let turn = match reason {
             Reason::Upgrade => self.interrupt(&lane.id).await?,
-            Reason::Regular => self.turn_of(&lane.id).await?,
+            Reason::Regular => {
+                let turn = timeout(still_for(reason), self.turn_of(&lane.id)).await;
+                turn.map_err(|_| Problem::conflict("in-use", format!("{} is long at work", lane.id)))??
+            }
         };
         if !Arc::ptr_eq(&turn.lane, lane) {
             return Err(Problem::conflict("gone", "it was installed again in the meantime"));
@@ -242,24 +247,46 @@ impl Node {
         let Some(every) = config.every.filter(|_| config.number > 0) else { return };
         let all = self.shared.copies.all().into_iter();
         let newest: BTreeMap<_, _> = all.map(|(_, copy)| (copy.installation.clone(), copy)).collect();
-        let mut made = 0_usize;
-        for lane in self.lanes.all() {
+        // Once for all: there may be thousands.
+        let stay = self.bytes_that_stay(None, &self.admin.copies.lock());
+        let mut made = 0;
+        for (number, lane) in self.lanes.all().into_iter().enumerate() {
+            if number % AT_A_TIME == AT_A_TIME - 1 {
+                tokio::task::yield_now().await;
+            }
             let is_due = match newest.get(&lane.id) {
                 Some(copy) => is_old(copy.at, host_time(), every.0) && has_changed(&lane, copy),
                 None => self.has_run_for(&lane, every.0),
             };
-            if !is_due || self.check_copies(&lane).is_err() {
+            let bytes = lane.book().meta().state_bytes;
+            if !is_due || stay + bytes > config.bytes.0 {
                 continue;
             }
-            if let Err(problem) = self.copy(&lane, Reason::Regular).await {
-                tracing::warn!(installation = %lane.id, %problem, "no copy could be made; it is tried again");
+            match self.copy_between_invocations(&lane).await {
+                Ok(()) => made += bytes,
+                Err(problem) => {
+                    tracing::warn!(installation = %lane.id, %problem, "no copy could be made; it is tried again");
+                    // The disk has no room, or isn't to be had: none of the next ones would fare better.
+                    if matches!(problem.status, 503 | 507) {
+                        break;
+                    }
+                }
             }
-            made += 1;
-            if made.is_multiple_of(THIN_EVERY) {
+            if made > config.bytes.0 / THIN_PART {
                 self.keep_quota().await;
+                made = 0;
             }
         }
         self.keep_quota().await;
+    }
+
+    /// Makes a copy now and then. One whose lane is long at work is left for the next time, before anything is copied.
+    async fn copy_between_invocations(&self, lane: &Arc<Lane>) -> Answer<()> {
+        match timeout(still_for(Reason::Regular), self.turn_of(&lane.id)).await {
+            Ok(turn) => drop(turn?),
+            Err(_) => return Ok(()),
+        }
+        self.copy(lane, Reason::Regular).await.map(drop)
     }
 }
 

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
+use super::copies::AT_A_TIME;
 use super::install::Counted;
 use super::packages::load_problem;
 use super::{Node, Turn, found_aside, problems};
@@ -28,6 +31,8 @@ use ironloom_types::work::Gap;
 const MOST_NOTES: usize = 10;
 /// The interval at which upgrades are looked at that may be rolled back.
 const LOOK: Duration = Duration::from_secs(1);
+/// The time that the host waits for a lane which it has nothing to interrupt for.
+const FOR_TURN: Duration = Duration::from_millis(500);
 /// The time after which a rollback that the host could not do is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -174,6 +179,7 @@ impl Node {
         }
         let lane = Arc::clone(&turn.lane);
         self.end_trial(turn, false).await?;
+        self.keep_quota().await;
         self.shown(lane).await
     }
 
@@ -182,13 +188,14 @@ impl Node {
         self.change(AdminRecord::Committed(Committed { id, generation, by_time })).await?;
         failpoint("commit-recorded");
         drop(turn);
-        self.keep_quota().await;
         Ok(())
     }
 
-    /// Commits an upgrade whose time is over.
+    /// Commits an upgrade whose time is over. One whose lane is at work is left for the next look: others wait for this one.
+    /// The quota is kept later, once for all.
     async fn commit_by_time(&self, lane: &Lane, up: Duration) -> Answer<()> {
-        let turn = self.turn_of(&lane.id).await?;
+        let Ok(turn) = timeout(FOR_TURN, self.turn_of(&lane.id)).await else { return Ok(()) };
+        let turn = turn?;
         match turn.lane.installation().trial {
             Some(trial) if self.is_over(&trial, up) => self.end_trial(turn, true).await,
             _ => Ok(()),
@@ -309,7 +316,10 @@ pub(super) async fn watch(node: Weak<Node>) {
         tokio::time::sleep(LOOK).await;
         let Some(node) = node.upgrade() else { return };
         failed.retain(|_, at| at.elapsed() < AGAIN);
-        for lane in node.lanes.all() {
+        for (number, lane) in node.lanes.all().into_iter().enumerate() {
+            if number % AT_A_TIME == AT_A_TIME - 1 {
+                tokio::task::yield_now().await;
+            }
             let Some(trial) = lane.installation().trial else { continue };
             if failed.contains_key(&lane.generation) {
                 continue;
