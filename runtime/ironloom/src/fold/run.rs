@@ -43,6 +43,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const TELL: Duration = Duration::from_secs(60);
 /// The interval at which a stop says how much is left to fold.
 const TELL_LEFT: Duration = Duration::from_secs(5);
+/// The time that copies have between two checkpoints.
+const COPIES: Duration = Duration::from_millis(200);
 /// The interval at which caches are thinned out though no checkpoint is made.
 const THIN_OUT: Duration = Duration::from_secs(60);
 
@@ -346,7 +348,8 @@ struct Checkpoints {
 
 impl Checkpoints {
     /// Makes checkpoints as they are wished for, and between them removes what generations that are gone
-    /// have kept, a bounded step at a time: neither a checkpoint nor a stop waits for more than one.
+    /// have kept, a bounded step at a time: neither a checkpoint nor a stop waits for more than one, and for copies no longer
+    /// than they have.
     fn run(mut self) -> Result<(), CheckpointError> {
         match self.work() {
             Err(CheckpointError::OutOfTime) => {
@@ -379,8 +382,20 @@ impl Checkpoints {
                 self.thinned_out = Instant::now();
             }
             self.purge_step()?;
-            copies = copy_step(&self.shared, self.epoch)?;
+            copies = self.copy_for_a_while()?;
         }
+    }
+
+    /// Goes on with copies: under load there is one checkpoint after the other, and a copy would take hours of one step for
+    /// each. Whether there was something to copy.
+    fn copy_for_a_while(&self) -> Result<bool, CheckpointError> {
+        let began = Instant::now();
+        while copy_step(&self.shared, self.epoch)? {
+            if began.elapsed() >= COPIES {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Folds all that is left before a stop, until its time is over.
