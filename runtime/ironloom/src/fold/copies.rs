@@ -96,6 +96,8 @@ pub(crate) struct Copies {
     /// Those without a record that says they are whole.
     begun: Mutex<BTreeMap<Generation, (InstallationId, Timestamp)>>,
     pub(super) jobs: Mutex<Vec<Job>>,
+    /// Those that are to go: nothing of one is in memory, so that waits for no checkpoint.
+    gone: Mutex<Vec<Generation>>,
 }
 
 /// A copy that is made.
@@ -137,6 +139,11 @@ impl Copies {
     /// Takes a copy out.
     pub(super) fn forget(&self, generation: Generation) -> Option<KeptCopy> {
         self.kept.lock().remove(&generation)
+    }
+
+    /// Takes those that are to go. Whoever calls this holds what is known of all that is removed.
+    pub(super) fn take_gone(&self) -> Vec<Generation> {
+        std::mem::take(&mut *self.gone.lock())
     }
 
     /// The copies of an installation, the oldest first.
@@ -208,10 +215,17 @@ impl Shared {
         self.copies.jobs.lock().retain(|job| job.to != to);
         let begun = self.copies.begun.lock().remove(&to);
         if let Some((installation, at)) = begun {
-            let gone = Gone { installation, removed: Removed { at, purge: true }, package: None };
-            self.removed.lock().insert(to, gone);
-            self.wishes.wake();
+            self.purge_copy(to, installation, Removed { at, purge: true });
         }
+    }
+
+    /// Has the checkpoint's thread remove a copy.
+    pub(super) fn purge_copy(&self, copy: Generation, installation: InstallationId, removed: Removed) {
+        let mut all = self.removed.lock();
+        all.insert(copy, Gone { installation, removed, package: None });
+        self.copies.gone.lock().push(copy);
+        drop(all);
+        self.wishes.wake();
     }
 
     /// Sends away whoever waits for a copy: the process is about to end.

@@ -365,7 +365,7 @@ impl Checkpoints {
     fn work(&mut self) -> Result<(), CheckpointError> {
         let mut copies = true;
         loop {
-            let is_idle = !copies && self.purging.first().is_none() && !self.removed_is_due();
+            let is_idle = !self.removed_is_due() && self.purging.first().is_none() && !copies;
             let wish = self.shared.wishes.take(if is_idle { THIN_OUT } else { Duration::ZERO });
             if wish.stop {
                 self.shared.end_copies();
@@ -439,9 +439,13 @@ impl Checkpoints {
         due.map(|(generation, _)| *generation).collect()
     }
 
-    /// Says whether there is a generation to purge whose last state no checkpoint has written for certain.
-    fn removed_is_due(&self) -> bool {
-        self.due().into_iter().any(|generation| !self.purging.has(generation))
+    /// Says whether there is a generation to purge whose last state no checkpoint has written for certain. Copies, of which
+    /// that is certain, get in line.
+    fn removed_is_due(&mut self) -> bool {
+        let removed = self.shared.removed.lock();
+        self.purging.add(self.shared.copies.take_gone());
+        let mut due = removed.iter().filter(|(_, gone)| gone.removed.purge);
+        due.any(|(generation, _)| !self.purging.has(*generation))
     }
 
     /// Removes a part of what the first generation in line has kept.

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 
+use super::purge::PURGED_AT_ONCE;
 use super::{Node, Turn, problems, stopping};
 use crate::api::facade::{Answer, Copies, CopyItem, CopyReason, Problem, RETRY_SOON, Trial};
 use crate::fold::Shared;
@@ -203,14 +204,19 @@ impl Node {
 
     /// Lets go what copies have beyond the quota, the oldest first.
     async fn thin_copies(&self) -> Answer<()> {
-        let config = self.config.load().copies;
-        let _installing = self.admin.installing.lock().await;
-        let needed = self.needed_copies(&self.admin.copies.lock());
-        let goes = beyond(&self.shared.copies.all(), &needed, config.number, config.bytes.0);
-        for (id, generations) in goes {
-            self.change(AdminRecord::Purged { id, generations, points: false }).await?;
+        loop {
+            // Given back now and then: installs and upgrades wait for it.
+            let _installing = self.admin.installing.lock().await;
+            let config = self.config.load().copies;
+            let needed = self.needed_copies(&self.admin.copies.lock());
+            let goes = beyond(&self.shared.copies.all(), &needed, config.number, config.bytes.0);
+            if goes.is_empty() {
+                return Ok(());
+            }
+            for (id, generations) in goes.into_iter().take(PURGED_AT_ONCE) {
+                self.change(AdminRecord::Purged { id, generations, points: false }).await?;
+            }
         }
-        Ok(())
     }
 
     /// As [`Self::thin_copies`]: what fails is tried again with the next copy, and at the next look.

@@ -4,7 +4,9 @@ use super::super::cut::Hold;
 use super::*;
 use crate::fold::copies::CopyError;
 use crate::fold::copies::CopyError;
-use crate::records::copy::CopyBegun;
+use crate::records::admin::Ended;
+use crate::records::copy::{Copied, CopyBegun, CopyFacts, Reason};
+use crate::records::installation::Installation;
 
 /// More than one write of a checkpoint has, where each key is written twice.
 const KEYS: usize = 4_200;
@@ -81,4 +83,30 @@ fn a_copy_on_a_full_disk_fails_at_once() {
     let copied = running.shared.copy_stored(Generation(1), Generation(3)).unwrap();
     assert_eq!(copied.blocking_recv().unwrap(), Err(CopyError::DiskFull));
     running.stop();
+}
+
+#[test]
+fn a_copy_that_goes_asks_for_no_checkpoint() {
+    let (_folder, running, _) = followed();
+    let before = running.storage.positions();
+    running.shared.copy_rest(Generation(2)).blocking_recv().unwrap().unwrap();
+    assert_eq!(running.state_of(2).len(), KEYS);
+    let lane = running.shared.lanes.of_generation(Generation(1)).unwrap();
+    let of = Ended { installation: Installation::clone(&lane.installation()), meta: lane.book().meta().clone() };
+    let facts = CopyFacts {
+        revision: (*lane.newest().revision).clone(),
+        at: Timestamp(1),
+        reason: Reason::Regular,
+    };
+    let copied = Copied { generation: Generation(2), of, facts };
+    running.admin(AdminRecord::Copied(Box::new(copied)));
+    // One that is whole, and one that was only begun.
+    running.begin_copy(3);
+    running.shared.abandon_copy(Generation(3));
+    let (id, generations) = (lane.id.clone(), vec![Generation(2)]);
+    running.admin(AdminRecord::Purged { id, generations, points: false });
+    until("both are gone", || running.shared.removed.lock().is_empty());
+    assert_eq!(running.state_of(2), []);
+    assert_eq!(running.storage.positions(), before, "a checkpoint of all for each would be dear");
+    running.kill();
 }
