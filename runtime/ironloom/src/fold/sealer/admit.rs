@@ -43,6 +43,7 @@ impl Numbers {
             return Err(Refusal::GenerationTaken(next));
         }
         self.admit_end(&ended.installation, false)?;
+        self.copies.retain(|_, id| *id != ended.installation.id);
         self.generation = next;
         self.live.insert(next, new.installation.id.clone(), &new.meta);
         Ok(())
@@ -56,7 +57,7 @@ impl Numbers {
     /// Lets a revision through whose copy, if it names one, is kept.
     fn admit_revised(&mut self, Revised { installation, meta, .. }: &Revised) -> Result<(), Refusal> {
         let Installation { id, generation, trial, .. } = installation;
-        if trial.is_some_and(|trial| self.kept.get(&trial.copy) != Some(id)) {
+        if trial.is_some_and(|trial| self.copies.get(&trial.copy) != Some(id)) {
             return Err(Refusal::CopyGone);
         }
         self.live.get_mut(*generation).ok_or(Refusal::Gone)?.next = next_invocation(meta);
@@ -77,7 +78,7 @@ impl Numbers {
     fn admit_copied(&mut self, Copied { generation, of, .. }: &Copied) -> Result<(), Refusal> {
         let of = &of.installation;
         self.live.get(of.generation).ok_or(Refusal::Gone)?;
-        self.kept.insert(*generation, of.id.clone());
+        self.copies.insert(*generation, of.id.clone());
         Ok(())
     }
 
@@ -87,12 +88,12 @@ impl Numbers {
         if *begun <= self.generation {
             return Err(Refusal::GenerationTaken(*begun));
         }
-        if self.kept.get(generation) != Some(id) {
+        if self.copies.get(generation) != Some(id) {
             return Err(Refusal::Gone);
         }
         self.admit_end(&ended.installation, false)?;
         self.generation = *begun;
-        self.kept.remove(generation);
+        self.copies.remove(generation);
         self.live.insert(*generation, id.clone(), &new.meta);
         Ok(())
     }
@@ -117,6 +118,7 @@ impl Numberer {
             AdminRecord::Installed(new) => numbers.admit_new(new)?,
             AdminRecord::Uninstalled { ended, purge, .. } => {
                 numbers.admit_end(&ended.installation, *purge)?;
+                numbers.copies.retain(|_, id| *id != ended.installation.id);
                 if *purge {
                     self.forget_points(&ended.installation.id);
                 }
@@ -154,6 +156,7 @@ impl Numberer {
                     return Err(Refusal::Exists(id.clone()));
                 }
                 numbers.kept.retain(|generation, _| !generations.contains(generation));
+                numbers.copies.retain(|generation, _| !generations.contains(generation));
                 if *points {
                     self.forget_points(id);
                 }
