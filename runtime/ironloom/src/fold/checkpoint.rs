@@ -67,7 +67,7 @@ pub(crate) enum CheckpointError {
 
 impl CheckpointError {
     /// Says whether there was no room on the disk, so that the same may succeed later.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         match self {
             Self::File(error) => error.is_full(),
             Self::Store(error) => error.is_full(),
@@ -116,7 +116,7 @@ pub(crate) fn write(
     let blocks = write_blocks(shared, log, &fold, epoch)?;
     failpoint("checkpoint-blocks-synced");
     let changed = shared.overlay.through(through);
-    let batch = Batch { is_paid, lets_copies_in: true, ..Batch::new(shared, epoch) };
+    let batch = Batch { is_paid, is_checkpoint: true, ..Batch::new(shared, epoch) };
     fold.packages_gone = write_all_keys(shared, batch, &fold, &blocks, &lanes, (&changed, through))?;
     // What was left out is in a record that was applied by now.
     fold.witness = fold.position.max(shared.applied());
@@ -203,10 +203,7 @@ fn write_all_keys(
     // What is nobody's own goes before, so that nobody pays for it.
     batch.flush()?;
     for lane in lanes {
-        // A copy that is being made of it follows.
-        let follower = shared.copies.follower_of(lane.generation);
-        let to: Vec<_> = [lane.generation].into_iter().chain(follower).collect();
-        write_state(&mut batch, lane, through, &to)?;
+        write_state(&mut batch, lane, through, None)?;
     }
     batch.flush()?;
     // Behind the states: where a start after a checkpoint that was cut off finds no lane for a generation that ends in
@@ -269,7 +266,8 @@ fn write_blocks(
     Ok(written)
 }
 
-/// Writes what no checkpoint has written of a state into another generation. The lane stands still.
+/// Writes what no checkpoint has written of a state into another generation. The lane stands still, so this doesn't wait
+/// for room.
 pub(super) fn write_unfolded(
     shared: &Shared,
     lane: &Arc<Durable>,
@@ -277,16 +275,16 @@ pub(super) fn write_unfolded(
     epoch: Epoch,
 ) -> Result<(), CheckpointError> {
     let mut batch = Batch::new(shared, epoch);
-    write_state(&mut batch, lane, Stretch(u64::MAX), &[to])?;
+    write_state(&mut batch, lane, Stretch(u64::MAX), Some(to))?;
     batch.flush()
 }
 
-/// Writes the state through this stretch under each of these generations.
+/// Writes the state through this stretch, or brings it `to` another generation.
 fn write_state(
     batch: &mut Batch<'_>,
     lane: &Arc<Durable>,
     through: Stretch,
-    to: &[Generation],
+    to: Option<Generation>,
 ) -> Result<(), CheckpointError> {
     let places = lane.state.read().places(through);
     for first in (0..places).step_by(SORTED) {
@@ -311,10 +309,14 @@ fn write_keys(
     lane: &Arc<Durable>,
     through: Stretch,
     due: &StateChanges,
-    to: &[Generation],
+    to: Option<Generation>,
 ) -> Result<(), CheckpointError> {
     let mut values = Vec::with_capacity(AT_ONCE);
     for from in (0..due.len()).step_by(AT_ONCE) {
+        batch.let_copies_in()?;
+        // A copy that is being made of it follows, until its rest is copied.
+        let follower = to.is_none().then(|| batch.shared.copies.follower_of(lane.generation)).flatten();
+        let to = [Some(to.unwrap_or(lane.generation)), follower];
         {
             let state = lane.state.read();
             let part = due.with_spots(from).take(AT_ONCE);
@@ -324,8 +326,8 @@ fn write_keys(
             // What was written again meanwhile is behind the position.
             if let Some(value) = value {
                 batch.pays(lane, PAID_WITH_KEY + key.len() + value.as_ref().map_or(0, Bytes::len));
-                for generation in to {
-                    batch.add(Scope::MAIN.key(Item::State(*generation, key)), value.clone())?;
+                for generation in to.into_iter().flatten() {
+                    batch.add_state(Scope::MAIN.key(Item::State(generation, key)), value.clone())?;
                 }
             }
         }
@@ -342,14 +344,14 @@ struct Batch<'a> {
     /// Whose state is among the changes, if they pay for it, and the parts by which they share what it costs.
     payers: Vec<(Arc<Durable>, usize)>,
     is_paid: bool,
-    /// It is a checkpoint's: copies whose lanes stand still don't wait for its end.
-    lets_copies_in: bool,
+    /// It waits for room, and copies whose lanes stand still don't wait for its end.
+    is_checkpoint: bool,
     /// The thread's CPU time up to which all is paid.
     paid_up_to: Duration,
 }
 
 impl<'a> Batch<'a> {
-    /// One that nobody pays for, and that lets no copies in.
+    /// One that nobody pays for, and that doesn't wait for room or let copies in.
     fn new(shared: &'a Shared, epoch: Epoch) -> Self {
         Self {
             shared,
@@ -358,7 +360,7 @@ impl<'a> Batch<'a> {
             bytes: 0,
             payers: Vec::new(),
             is_paid: false,
-            lets_copies_in: false,
+            is_checkpoint: false,
             paid_up_to: thread_cpu(),
         }
     }
@@ -375,25 +377,50 @@ impl<'a> Batch<'a> {
     }
 
     fn add(&mut self, key: Key, value: Option<Bytes>) -> Result<(), CheckpointError> {
-        self.bytes += key.as_bytes().len() + value.as_ref().map_or(0, Bytes::len);
-        self.changes.push(Change { key, value });
-        if self.changes.len() >= KEYS || self.bytes >= BYTES { self.flush() } else { Ok(()) }
+        if self.gathers(key, value) { self.flush() } else { Ok(()) }
     }
 
+    /// As [`Self::add`], while more values of the same state are held that will be added: no copy comes in before these.
+    fn add_state(&mut self, key: Key, value: Option<Bytes>) -> Result<(), CheckpointError> {
+        if self.gathers(key, value) { self.write() } else { Ok(()) }
+    }
+
+    /// Gathers a change, and says whether it is time to write them.
+    fn gathers(&mut self, key: Key, value: Option<Bytes>) -> bool {
+        self.bytes += key.as_bytes().len() + value.as_ref().map_or(0, Bytes::len);
+        self.changes.push(Change { key, value });
+        self.changes.len() >= KEYS || self.bytes >= BYTES
+    }
+
+    /// Has a copy whose lane stands still get what no checkpoint has written of it, if one waits: behind all that is
+    /// gathered, which may be older.
+    fn let_copies_in(&mut self) -> Result<(), CheckpointError> {
+        if self.is_checkpoint && self.shared.copies.has_rest() { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what is gathered, and lets copies in. Whoever calls this holds no value that will be added.
     fn flush(&mut self) -> Result<(), CheckpointError> {
+        self.write()?;
+        if self.is_checkpoint {
+            copy_rests(self.shared, self.epoch)?;
+            self.paid_up_to = thread_cpu();
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), CheckpointError> {
         let changes = std::mem::take(&mut self.changes);
         self.bytes = 0;
         if changes.is_empty() {
             return Ok(());
         }
         in_time(self.shared)?;
-        apply(self.shared, changes, self.epoch)?;
-        self.charge();
-        if self.lets_copies_in {
-            // Nothing is gathered now that would be written after what a copy has from its lane.
-            copy_rests(self.shared, self.epoch)?;
-            self.paid_up_to = thread_cpu();
+        if self.is_checkpoint {
+            apply(self.shared, changes, self.epoch)?;
+        } else {
+            apply_at_once(self.shared, changes, self.epoch)?;
         }
+        self.charge();
         Ok(())
     }
 
@@ -415,8 +442,17 @@ fn in_time(shared: &Shared) -> Result<(), CheckpointError> {
 
 /// Brings changes to the store's disk.
 pub(crate) fn apply(shared: &Shared, changes: Vec<Change>, epoch: Epoch) -> Result<(), CheckpointError> {
-    with_room(shared, || match shared.storage.apply(changes.clone(), epoch)? {
+    with_room(shared, || apply_at_once(shared, changes.clone(), epoch))
+}
+
+/// As [`apply`], but fails on a full disk.
+pub(super) fn apply_at_once(
+    shared: &Shared,
+    changes: Vec<Change>,
+    epoch: Epoch,
+) -> Result<(), CheckpointError> {
+    match shared.storage.apply(changes, epoch)? {
         Applied::Done => Ok(()),
         Applied::Fenced => Err(CheckpointError::Fenced),
-    })
+    }
 }

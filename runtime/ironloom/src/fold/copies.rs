@@ -55,6 +55,8 @@ pub(crate) struct KeptCopy {
     pub ordinal: Ordinal,
     pub attempts: u32,
     pub time: Timestamp,
+    /// When it had been quarantined, by the machine's clock, if it was.
+    pub quarantined: Option<Timestamp>,
     /// Bytes of its state's keys and values.
     pub bytes: u64,
 }
@@ -73,6 +75,7 @@ impl KeptCopy {
             ordinal: meta.ordinal,
             attempts: meta.attempts,
             time: meta.time,
+            quarantined: meta.quarantine.as_ref().map(|quarantine| quarantine.at),
             bytes: meta.state_bytes,
         }
     }
@@ -93,6 +96,8 @@ pub(crate) struct Copies {
     /// Those without a record that says they are whole.
     begun: Mutex<BTreeMap<Generation, (InstallationId, Timestamp)>>,
     pub(super) jobs: Mutex<Vec<Job>>,
+    /// Those that are to go: nothing of one is in memory, so that waits for no checkpoint.
+    gone: Mutex<Vec<Generation>>,
 }
 
 /// A copy that is made.
@@ -136,6 +141,11 @@ impl Copies {
         self.kept.lock().remove(&generation)
     }
 
+    /// Takes those that are to go. Whoever calls this holds what is known of all that is removed.
+    pub(super) fn take_gone(&self) -> Vec<Generation> {
+        std::mem::take(&mut *self.gone.lock())
+    }
+
     /// The copies of an installation, the oldest first.
     pub(crate) fn of(&self, id: &InstallationId) -> Vec<(Generation, KeptCopy)> {
         let kept = self.kept.lock();
@@ -155,6 +165,11 @@ impl Copies {
 
     pub(crate) fn get(&self, generation: Generation) -> Option<KeptCopy> {
         self.kept.lock().get(&generation).cloned()
+    }
+
+    /// Says whether a lane stands still until the rest of its state is copied.
+    pub(super) fn has_rest(&self) -> bool {
+        self.jobs.lock().iter().any(|job| matches!(job.step, Step::Rest { .. }))
     }
 
     /// The generation that checkpoints write into as well.
@@ -200,10 +215,17 @@ impl Shared {
         self.copies.jobs.lock().retain(|job| job.to != to);
         let begun = self.copies.begun.lock().remove(&to);
         if let Some((installation, at)) = begun {
-            let gone = Gone { installation, removed: Removed { at, purge: true }, package: None };
-            self.removed.lock().insert(to, gone);
-            self.wishes.wake();
+            self.purge_copy(to, installation, Removed { at, purge: true });
         }
+    }
+
+    /// Has the checkpoint's thread remove a copy.
+    pub(super) fn purge_copy(&self, copy: Generation, installation: InstallationId, removed: Removed) {
+        let mut all = self.removed.lock();
+        all.insert(copy, Gone { installation, removed, package: None });
+        self.copies.gone.lock().push(copy);
+        drop(all);
+        self.wishes.wake();
     }
 
     /// Sends away whoever waits for a copy: the process is about to end.

@@ -2,7 +2,8 @@
 //! knows how to open. What comes later isn't in it.
 //!
 //! The moment: first the store as of now, then the log from that store's fold position through the last record that
-//! is flushed. Whatever the store has folded, or is ahead of, is in that log or before it. Until both are written,
+//! is flushed. Whatever the store has folded, or is ahead of, is in that log or before it; but for copies, of which no record
+//! has the keys: whoever takes a moment lets none become whole meanwhile. Until both are written,
 //! the store's snapshot and the log's segments are held. Block files only grow, and those that retention removes meanwhile are
 //! held open, as packages are.
 

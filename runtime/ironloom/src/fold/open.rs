@@ -269,10 +269,10 @@ fn numbers(shared: &Shared, requests: BTreeMap<[u8; 16], Remembered>, most: usiz
     let kept = {
         let removed = shared.removed.lock();
         let kept = removed.iter().filter(|(_, gone)| !gone.removed.purge);
-        let kept = kept.map(|(generation, gone)| (*generation, gone.installation.clone()));
-        let copies = shared.copies.all().into_iter();
-        kept.chain(copies.map(|(generation, copy)| (generation, copy.installation))).collect()
+        kept.map(|(generation, gone)| (*generation, gone.installation.clone())).collect()
     };
+    let copies = shared.copies.all().into_iter();
+    let copies = copies.map(|(generation, copy)| (generation, copy.installation)).collect();
     let (mut requests, forgotten) = Recent::restore(requests.into_iter().collect(), most);
     requests.leave_future(shared.clock.last());
     shared.overlay.apply(forgotten.into_iter().map(|key| (request_key(key), None)));
@@ -284,6 +284,7 @@ fn numbers(shared: &Shared, requests: BTreeMap<[u8; 16], Remembered>, most: usiz
         generation: shared.last_generation(),
         live,
         kept,
+        copies,
         audit: shared.audit.heads(),
     }
 }

@@ -43,6 +43,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const TELL: Duration = Duration::from_secs(60);
 /// The interval at which a stop says how much is left to fold.
 const TELL_LEFT: Duration = Duration::from_secs(5);
+/// The time that copies have between two checkpoints.
+const COPIES: Duration = Duration::from_millis(200);
 /// The interval at which caches are thinned out though no checkpoint is made.
 const THIN_OUT: Duration = Duration::from_secs(60);
 
@@ -146,7 +148,7 @@ struct Wish {
 }
 
 impl Wishes {
-    fn ask(&self) {
+    pub(super) fn ask(&self) {
         self.wish.lock().checkpoint = true;
         self.changed.notify_one();
     }
@@ -345,7 +347,8 @@ struct Checkpoints {
 
 impl Checkpoints {
     /// Makes checkpoints as they are wished for, and between them removes what generations that are gone
-    /// have kept, a bounded step at a time: neither a checkpoint nor a stop waits for more than one.
+    /// have kept, a bounded step at a time: neither a checkpoint nor a stop waits for more than one, and for copies no longer
+    /// than they have.
     fn run(mut self) -> Result<(), CheckpointError> {
         match self.work() {
             Err(CheckpointError::OutOfTime) => {
@@ -361,7 +364,7 @@ impl Checkpoints {
     fn work(&mut self) -> Result<(), CheckpointError> {
         let mut copies = true;
         loop {
-            let is_idle = !copies && self.purging.first().is_none() && !self.removed_is_due();
+            let is_idle = !self.removed_is_due() && self.purging.first().is_none() && !copies;
             let wish = self.shared.wishes.take(if is_idle { THIN_OUT } else { Duration::ZERO });
             if wish.stop {
                 self.shared.end_copies();
@@ -378,8 +381,20 @@ impl Checkpoints {
                 self.thinned_out = Instant::now();
             }
             self.purge_step()?;
-            copies = copy_step(&self.shared, self.epoch)?;
+            copies = self.copy_for_a_while()?;
         }
+    }
+
+    /// Goes on with copies: under load there is one checkpoint after the other, and a copy would take hours of one step for
+    /// each. Whether there was something to copy.
+    fn copy_for_a_while(&self) -> Result<bool, CheckpointError> {
+        let began = Instant::now();
+        while copy_step(&self.shared, self.epoch)? {
+            if began.elapsed() >= COPIES {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Folds all that is left before a stop, until its time is over.
@@ -423,9 +438,13 @@ impl Checkpoints {
         due.map(|(generation, _)| *generation).collect()
     }
 
-    /// Says whether there is a generation to purge whose last state no checkpoint has written for certain.
-    fn removed_is_due(&self) -> bool {
-        self.due().into_iter().any(|generation| !self.purging.has(generation))
+    /// Says whether there is a generation to purge whose last state no checkpoint has written for certain. Copies, of which
+    /// that is certain, get in line.
+    fn removed_is_due(&mut self) -> bool {
+        let removed = self.shared.removed.lock();
+        self.purging.add(self.shared.copies.take_gone());
+        let mut due = removed.iter().filter(|(_, gone)| gone.removed.purge);
+        due.any(|(generation, _)| !self.purging.has(*generation))
     }
 
     /// Removes a part of what the first generation in line has kept.

@@ -119,6 +119,8 @@ pub(crate) struct Numbers {
     pub live: Living,
     /// Those that are kept of installations that are gone, with the ids that these had: they may be adopted.
     pub kept: BTreeMap<Generation, InstallationId>,
+    /// Copies of generations, with the ids of their installations, which may go back to them.
+    pub copies: BTreeMap<Generation, InstallationId>,
     /// The ends of the chains of the audit log.
     pub audit: Heads,
 }

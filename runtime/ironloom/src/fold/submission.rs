@@ -184,6 +184,9 @@ pub(crate) enum Refusal {
     /// The installation is gone, or has begun a new generation.
     #[error("the installation is gone")]
     Gone,
+    /// The copy of its state that a rollback would need.
+    #[error("the copy of its state is gone that a rollback would need; send the request again")]
+    CopyGone,
     /// An installation of this id is there, or becomes durable right now.
     #[error("the installation {0} exists already; choose another id or uninstall it")]
     Exists(InstallationId),

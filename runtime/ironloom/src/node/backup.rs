@@ -69,7 +69,10 @@ impl Node {
             engine: self.config.load().store.engine,
             store_bytes: self.bytes_of_store(),
         };
-        let moment = match Moment::take(&sources) {
+        let no_copy = self.admin.becoming_whole.blocking_write();
+        let moment = Moment::take(&sources);
+        drop(no_copy);
+        let moment = match moment {
             Ok(moment) => moment,
             Err(error) => {
                 tracing::error!(%error, "no backup could be begun");

@@ -173,8 +173,15 @@ struct Admin {
     planning: Arc<Semaphore>,
     /// Held while an app brings its state into another form: two copies of it are in memory.
     migrating: tokio::sync::Mutex<()>,
-    /// Copies that are made at a time: each holds what an upgrade has planned.
+    /// Copies that are made at a time.
     copying: Semaphore,
+    /// Upgrades that have a copy made or wait for that, at a time: each holds what it has planned.
+    upgrading: Semaphore,
+    /// Those that are made, and those that upgrades under way will name.
+    copies: Arc<copies::UnderWay>,
+    /// Held for reading from the rest of a copy to the record that it is whole, and for writing while a backup's moment is
+    /// taken: what a copy has is in no record, so no such record comes between that moment's store and its log.
+    becoming_whole: tokio::sync::RwLock<()>,
     /// Held for reading from the compilation to the record that names its code.
     compiled: tokio::sync::RwLock<()>,
     loading: loading::Loading,
@@ -201,6 +208,9 @@ impl Default for Admin {
             planning: Arc::new(Semaphore::new(2)),
             migrating: tokio::sync::Mutex::default(),
             copying: Semaphore::new(copies::AT_ONCE),
+            upgrading: Semaphore::new(copies::UPGRADES),
+            copies: Arc::default(),
+            becoming_whole: tokio::sync::RwLock::new(()),
             compiled: tokio::sync::RwLock::new(()),
             loading: loading::Loading::default(),
             contexts: contexts::Contexts::default(),

@@ -25,7 +25,7 @@ pub(super) fn refused(refusal: &Refusal) -> Problem {
         Refusal::TooManyPoints { .. } => Problem::refused("too-many-points", text),
         Refusal::TooManyOfConnector { .. } => Problem::refused("too-many-points", text),
         Refusal::KeyReused => Problem::refused("key-reused", text),
-        Refusal::Gone | Refusal::OutOfTurn { .. } => Problem::conflict("gone", text),
+        Refusal::Gone | Refusal::CopyGone | Refusal::OutOfTurn { .. } => Problem::conflict("gone", text),
         Refusal::Exists(_) | Refusal::PointExists(_) => Problem::conflict("exists", text),
         Refusal::PointsInUse => Problem::conflict("in-use", text),
         Refusal::GenerationTaken(_) => Problem::conflict("generation", text),

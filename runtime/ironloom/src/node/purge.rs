@@ -19,7 +19,7 @@ use ironloom_types::ids::{Generation, InstallationId};
 /// How long a purge waits for those that read what it takes away.
 const TO_READ: Duration = Duration::from_secs(5);
 /// Ids that are purged under one hold of the lock that installs wait for.
-const PURGED_AT_ONCE: usize = 16;
+pub(super) const PURGED_AT_ONCE: usize = 16;
 /// The interval at which weeks that are over are looked for.
 const LOOK: Duration = Duration::from_secs(60);
 

@@ -23,7 +23,7 @@ use crate::fold::durable::Term;
 use crate::fold::routes::PreparedRoutes;
 use crate::lanes::Lane;
 use crate::records::admin::{self, AdminRecord, FROM_HERE};
-use crate::records::installation::{Installation, Revision};
+use crate::records::installation::{Installation, Revision, Trial};
 use crate::records::lane::{LaneMeta, Trouble};
 use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::binding::{Bindings, InputBinding};
@@ -347,7 +347,9 @@ impl Node {
         }
         // Another one of its app may have been installed since it was planned.
         let mut installation = installed(&lane.installation(), &revision, &known.manifest);
-        installation.trial = copy.map(|copy| self.trial(copy)).or(installation.trial);
+        let is_kept = |trial: &Trial| self.shared.copies.get(trial.copy).is_some();
+        let trial = copy.as_ref().map(|copy| self.trial(copy.generation));
+        installation.trial = trial.or(installation.trial.filter(is_kept));
         let owner = if is_other { self.next_owner(&known, &mut installation)? } else { None };
         let now = self.shared.clock.now();
         let mut meta = lane.book().meta().clone();

@@ -5,22 +5,25 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
+use super::copies::AT_A_TIME;
 use super::install::Counted;
 use super::packages::load_problem;
 use super::{Node, Turn, found_aside, problems};
 use crate::api::facade::{Answer, Installation as Shown, Place, Problem, RolledBack};
 use crate::fold::copies::ReadCopy;
 use crate::fold::routes::PreparedRoutes;
-use crate::fold::{KnownPackage, OneShots};
+use crate::fold::{BELIEVED_AFTER, KnownPackage, OneShots};
 use crate::lanes::{App, Lane};
 use crate::records::admin::{AdminRecord, Adopted, Ended, NewInstallation};
 use crate::records::alarm::AlarmRecord;
 use crate::records::copy::{self, Committed};
 use crate::records::installation::{Installation, Revision, Trial, WentBack};
-use crate::records::lane::{Episodes, LaneMeta, Trouble};
+use crate::records::lane::{Episodes, LaneMeta, Quarantine, Trouble};
 use ironloom_apps::cycles::find_cycle;
 use ironloom_storage::failpoint;
-use ironloom_types::clock::{Timestamp, host_time};
+use ironloom_types::clock::{BUILT_AFTER, Timestamp, host_time};
 use ironloom_types::ids::{self, Generation, InstallationId, Sequence};
 use ironloom_types::work::Gap;
 
@@ -28,6 +31,8 @@ use ironloom_types::work::Gap;
 const MOST_NOTES: usize = 10;
 /// The interval at which upgrades are looked at that may be rolled back.
 const LOOK: Duration = Duration::from_secs(1);
+/// The time that the host waits for a lane which it has nothing to interrupt for.
+const FOR_TURN: Duration = Duration::from_millis(500);
 /// The time after which a rollback that the host could not do is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -44,6 +49,9 @@ pub(super) struct Wanted {
 /// The things that a rollback goes back to.
 struct Before {
     trial: Trial,
+    /// The newest revision, and whether it was quarantined, when that was planned.
+    revision: ids::Revision,
+    quarantine: Option<Quarantine>,
     copy: ReadCopy,
     timers: OneShots,
     alarms: Vec<AlarmRecord>,
@@ -81,6 +89,7 @@ impl Node {
     fn read_before(&self, lane: &Lane, trial: Trial, keep_cursor: bool) -> Answer<Before> {
         let read = self.shared.read_copy(trial.copy).map_err(|error| problems::internal(&error))?;
         let copy = read.ok_or_else(|| no_trial(&lane.id))?;
+        let (revision, quarantine) = (lane.newest().number(), lane.book().meta().quarantine.clone());
         let timers = self.shared.kept_timers(trial.copy).map_err(|error| problems::internal(&error))?;
         let alarms = self.shared.stored_alarms(trial.copy).map_err(|error| problems::internal(&error))?;
         let cursor = copy.meta.cursor;
@@ -92,7 +101,16 @@ impl Node {
             true => Counted::default(),
             false => self.count_readings(cursor, points, Instant::now())?,
         };
-        Ok(Before { trial, copy, timers, alarms, routes: PreparedRoutes { routes, changes }, again })
+        Ok(Before {
+            trial,
+            revision,
+            quarantine,
+            copy,
+            timers,
+            alarms,
+            routes: PreparedRoutes { routes, changes },
+            again,
+        })
     }
 
     /// 409 where readings since the copy aren't in the journal any more.
@@ -129,8 +147,13 @@ impl Node {
         let code = code.map_err(|error| load_problem(&error))?;
         failpoint("rollback-loaded");
         let turn = self.interrupt(id).await?;
-        let is_same = Arc::ptr_eq(&turn.lane, &lane) && lane.installation().trial == Some(before.trial);
-        if !is_same {
+        let is_same = Arc::ptr_eq(&turn.lane, &lane)
+            && lane.installation().trial == Some(before.trial)
+            && lane.newest().number() == before.revision;
+        // The host undoes nothing that a person has done about it since, such as a resume.
+        let is_right = reason.is_none()
+            || before.quarantine.is_some() && lane.book().meta().quarantine == before.quarantine;
+        if !(is_same && is_right) {
             let detail = format!("installation {id} was changed in the meantime; nothing is rolled back");
             return Err(Problem::conflict("revision", detail).hint("Send the request again."));
         }
@@ -174,6 +197,7 @@ impl Node {
         }
         let lane = Arc::clone(&turn.lane);
         self.end_trial(turn, false).await?;
+        self.keep_quota().await;
         self.shown(lane).await
     }
 
@@ -182,15 +206,16 @@ impl Node {
         self.change(AdminRecord::Committed(Committed { id, generation, by_time })).await?;
         failpoint("commit-recorded");
         drop(turn);
-        self.keep_quota().await;
         Ok(())
     }
 
-    /// Commits an upgrade whose time is over.
-    async fn commit_by_time(&self, lane: &Lane) -> Answer<()> {
-        let turn = self.turn_of(&lane.id).await?;
+    /// Commits an upgrade whose time is over. One whose lane is at work is left for the next look: others wait for this one.
+    /// The quota is kept later, once for all.
+    async fn commit_by_time(&self, lane: &Lane, up: Duration) -> Answer<()> {
+        let Ok(turn) = timeout(FOR_TURN, self.turn_of(&lane.id)).await else { return Ok(()) };
+        let turn = turn?;
         match turn.lane.installation().trial {
-            Some(trial) if is_over(&trial) => self.end_trial(turn, true).await,
+            Some(trial) if self.is_over(&trial, up) => self.end_trial(turn, true).await,
             _ => Ok(()),
         }
     }
@@ -208,10 +233,22 @@ impl Node {
         });
         notes.take(MOST_NOTES).collect()
     }
+
+    fn is_over(&self, trial: &Trial, up: Duration) -> bool {
+        // A clock that may be wrong ends none.
+        let clock = &self.shared.clock;
+        let now = clock.host().ok().filter(|_| self.clock_step.note(clock).is_none());
+        is_over(trial, self.config.load().copies.commit_after.0, now, up)
+    }
 }
 
-fn is_over(trial: &Trial) -> bool {
-    host_time() >= trial.until
+/// Says whether the time of a trial is over, which lasts so long, after the process has run `up`: the clock may be about to
+/// be set right. One that began at a time that can't have been lasts as long by the process.
+fn is_over(trial: &Trial, span: u64, now: Option<Timestamp>, up: Duration) -> bool {
+    let by_process = Duration::from_nanos(span);
+    let is_known = trial.until >= BUILT_AFTER.plus(span);
+    let enough = if is_known { BELIEVED_AFTER.min(by_process) } else { by_process };
+    up >= enough && now.is_some_and(|now| now >= trial.until)
 }
 
 /// 409: there is nothing to go back to.
@@ -290,27 +327,32 @@ fn miss(meta: &mut LaneMeta, revision: &Revision, through: Sequence, now: Timest
 
 /// Rolls upgrades back whose version is quarantined, and commits those whose time is over.
 pub(super) async fn watch(node: Weak<Node>) {
-    let mut failed: BTreeMap<Generation, Instant> = BTreeMap::new();
+    let (began, mut failed) = (Instant::now(), BTreeMap::<Generation, Instant>::new());
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(node) = node.upgrade() else { return };
         failed.retain(|_, at| at.elapsed() < AGAIN);
-        for lane in node.lanes.all() {
+        for (number, lane) in node.lanes.all().into_iter().enumerate() {
+            if number % AT_A_TIME == AT_A_TIME - 1 {
+                tokio::task::yield_now().await;
+            }
             let Some(trial) = lane.installation().trial else { continue };
             if failed.contains_key(&lane.generation) {
                 continue;
             }
-            let copied = node.shared.copies.get(trial.copy).map_or(Timestamp(0), |copy| copy.at);
             // One from before the upgrade is none of its doing.
+            let before = node.shared.copies.get(trial.copy).and_then(|copy| copy.quarantined);
             let quarantine =
-                lane.book().meta().quarantine.clone().filter(|quarantine| quarantine.at > copied);
+                lane.book().meta().quarantine.clone().filter(|quarantine| Some(quarantine.at) != before);
             let done = match quarantine {
                 Some(quarantine) => {
                     let reason = format!("it was quarantined: {}", quarantine.reason);
                     let wanted = Wanted { reason: Some(reason.into()), ..Wanted::default() };
                     Arc::clone(&node).roll_back(lane.id.clone(), wanted).await.map(drop)
                 }
-                None if is_over(&trial) => node.commit_by_time(&lane).await,
+                None if node.is_over(&trial, began.elapsed()) => {
+                    node.commit_by_time(&lane, began.elapsed()).await
+                }
                 None => Ok(()),
             };
             if let Err(problem) = done {
@@ -318,5 +360,29 @@ pub(super) async fn watch(node: Weak<Node>) {
                 tracing::warn!(installation = %lane.id, %problem, "its upgrade could neither be rolled back nor committed; it is tried again");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_ends_only_by_a_clock_that_is_right_and_a_process_that_has_run_for_a_while() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        let span = |span: Duration| span.as_nanos() as u64;
+        let began = BUILT_AFTER.plus(span(24 * HOUR));
+        let (minute, day) = (span(HOUR / 60), span(24 * HOUR));
+        let trial = |span| Trial { copy: Generation(2), until: began.plus(span) };
+        let over = Some(began.plus(day));
+        assert!(is_over(&trial(day), day, over, HOUR));
+        assert!(!is_over(&trial(day), day, Some(began.plus(day - 1)), 48 * HOUR));
+        assert!(!is_over(&trial(day), day, over, HOUR / 2), "the clock may be about to be set right");
+        assert!(!is_over(&trial(day), day, None, 48 * HOUR), "the clock can't be right");
+        assert!(is_over(&trial(minute), minute, over, HOUR / 60), "no longer than the trial itself");
+        // The clock stood in 1970 at the upgrade.
+        let early = Trial { copy: Generation(2), until: Timestamp(day) };
+        assert!(!is_over(&early, day, over, 23 * HOUR));
+        assert!(is_over(&early, day, over, 24 * HOUR));
     }
 }

@@ -31,14 +31,16 @@ impl Applier {
         self.shared.audit.note_checkpoint(checkpoint.chain, checkpoint.number, checkpoint.time);
     }
 
-    /// Removes the entries before this one. The checkpoint right before it stays: it vouches for what the first one
-    /// follows.
+    /// Removes the entries before this one. The checkpoint right before it stays, since it vouches for what the first one
+    /// follows; that of the last time goes.
     fn expire_entries(&self, chain: Chain, before: u64) {
         let entries = self.shared.audit.expire(chain, before);
+        let last_time = entries.start.checked_sub(1).filter(|_| !entries.is_empty());
+        let last_time = last_time.map(|number| checkpoint_key(chain, number));
         let keys = entries.flat_map(|number| {
             let checkpoint = (number + 1 < before).then(|| checkpoint_key(chain, number));
             [Some(entry_key(chain, number)), checkpoint]
         });
-        self.shared.overlay.apply(keys.flatten().map(|key| (key, None)));
+        self.shared.overlay.apply(keys.flatten().chain(last_time).map(|key| (key, None)));
     }
 }

@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 
 use super::Applier;
 use super::lives::{purged_value, stored};
-use crate::fold::Gone;
 use crate::fold::copies::KeptCopy;
 use crate::fold::stored::{Removed, StoredLane, encode};
 use crate::records::alarm::ClearedBy;
@@ -60,9 +59,7 @@ impl Applier {
             let Some(copy) = self.shared.copies.forget(*generation) else { continue };
             let removed = Removed { at: copy.at, purge: true };
             self.shared.overlay.apply([purged_value(*generation, &copy.installation, removed)]);
-            let gone = Gone { installation: copy.installation, removed, package: None };
-            self.shared.removed.lock().insert(*generation, gone);
-            self.purges = true;
+            self.shared.purge_copy(*generation, copy.installation, removed);
         }
     }
 }

@@ -25,7 +25,10 @@ pub(in crate::fold) fn copy_step(shared: &Shared, epoch: Epoch) -> Result<bool, 
         _ => None,
     });
     let Some((of, to, after)) = next else { return Ok(false) };
-    let copied = stored_step(shared, (of, to), after, epoch)?;
+    let copied = match stored_step(shared, (of, to), after, epoch) {
+        Err(error) if error.is_full() => Pass::Failed(CopyError::DiskFull),
+        copied => copied?,
+    };
     let mut jobs = shared.copies.jobs.lock();
     let Some(job) = jobs.iter_mut().find(|job| job.to == to) else { return Ok(true) };
     match copied {
@@ -47,7 +50,11 @@ pub(in crate::fold) fn copy_rests(shared: &Shared, epoch: Epoch) -> Result<bool,
         _ => None,
     });
     let Some((of, to)) = waiting else { return Ok(false) };
-    let copied = rest(shared, of, to, epoch)?;
+    let copied = match rest(shared, of, to, epoch) {
+        // There is no room. A checkpoint waits for some, and takes the log's last free segment for it.
+        Err(error) if error.is_full() => Err(CopyError::DiskFull),
+        copied => copied?,
+    };
     failpoint("copy-rest-durable");
     let mut jobs = shared.copies.jobs.lock();
     if let Some(at) = jobs.iter().position(|job| job.to == to) {
@@ -94,7 +101,7 @@ fn stored_step(
     let changes: Vec<_> =
         changes.filter_map(|(key, value)| Some(Change::set(moved(&key, to)?, value))).collect();
     if !changes.is_empty() {
-        checkpoint::apply(shared, changes, epoch)?;
+        checkpoint::apply_at_once(shared, changes, epoch)?;
         failpoint("copy-step");
     }
     Ok(last.map_or(Pass::Whole, Pass::Through))
@@ -127,7 +134,7 @@ fn rest(
             let entries = entries.into_iter();
             let changes =
                 entries.filter_map(|(key, value)| Some(Change::set(moved(&key, to)?, value))).collect();
-            checkpoint::apply(shared, changes, epoch)?;
+            checkpoint::apply_at_once(shared, changes, epoch)?;
         }
     }
     Ok(Ok(()))

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::live::next_invocation;
 use super::{Numberer, Numbers};
 use crate::fold::submission::Refusal;
-use crate::records::admin::{AdminRecord, NewInstallation, PointsRetired, Reset};
+use crate::records::admin::{AdminRecord, NewInstallation, PointsRetired, Reset, Revised};
 use crate::records::copy::{Committed, Copied, CopyBegun, RolledBack};
 use crate::records::installation::Installation;
 use ironloom_types::ids::Generation;
@@ -43,6 +43,7 @@ impl Numbers {
             return Err(Refusal::GenerationTaken(next));
         }
         self.admit_end(&ended.installation, false)?;
+        self.copies.retain(|_, id| *id != ended.installation.id);
         self.generation = next;
         self.live.insert(next, new.installation.id.clone(), &new.meta);
         Ok(())
@@ -51,6 +52,16 @@ impl Numbers {
     /// Lets a change through of a generation that lives.
     fn admit_change(&self, generation: Generation) -> Result<(), Refusal> {
         self.live.get(generation).map(drop).ok_or(Refusal::Gone)
+    }
+
+    /// Lets a revision through whose copy, if it names one, is kept.
+    fn admit_revised(&mut self, Revised { installation, meta, .. }: &Revised) -> Result<(), Refusal> {
+        let Installation { id, generation, trial, .. } = installation;
+        if trial.is_some_and(|trial| self.copies.get(&trial.copy) != Some(id)) {
+            return Err(Refusal::CopyGone);
+        }
+        self.live.get_mut(*generation).ok_or(Refusal::Gone)?.next = next_invocation(meta);
+        Ok(())
     }
 
     /// Gives a copy its number.
@@ -67,7 +78,7 @@ impl Numbers {
     fn admit_copied(&mut self, Copied { generation, of, .. }: &Copied) -> Result<(), Refusal> {
         let of = &of.installation;
         self.live.get(of.generation).ok_or(Refusal::Gone)?;
-        self.kept.insert(*generation, of.id.clone());
+        self.copies.insert(*generation, of.id.clone());
         Ok(())
     }
 
@@ -77,12 +88,12 @@ impl Numbers {
         if *begun <= self.generation {
             return Err(Refusal::GenerationTaken(*begun));
         }
-        if self.kept.get(generation) != Some(id) {
+        if self.copies.get(generation) != Some(id) {
             return Err(Refusal::Gone);
         }
         self.admit_end(&ended.installation, false)?;
         self.generation = *begun;
-        self.kept.remove(generation);
+        self.copies.remove(generation);
         self.live.insert(*generation, id.clone(), &new.meta);
         Ok(())
     }
@@ -100,6 +111,7 @@ impl Numbers {
 
     fn forget_kept(&mut self, generations: &[Generation]) {
         self.kept.retain(|generation, _| !generations.contains(generation));
+        self.copies.retain(|generation, _| !generations.contains(generation));
     }
 }
 
@@ -111,6 +123,7 @@ impl Numberer {
             AdminRecord::Installed(new) => numbers.admit_new(new)?,
             AdminRecord::Uninstalled { ended, purge, .. } => {
                 numbers.admit_end(&ended.installation, *purge)?;
+                numbers.copies.retain(|_, id| *id != ended.installation.id);
                 if *purge {
                     self.forget_points(&ended.installation.id);
                 }
@@ -118,10 +131,7 @@ impl Numberer {
             AdminRecord::Standing { generation, meta, .. } => {
                 numbers.live.get_mut(*generation).ok_or(Refusal::Gone)?.next = next_invocation(meta);
             }
-            AdminRecord::Revised(revised) => {
-                let generation = revised.installation.generation;
-                numbers.live.get_mut(generation).ok_or(Refusal::Gone)?.next = next_invocation(&revised.meta);
-            }
+            AdminRecord::Revised(revised) => numbers.admit_revised(revised)?,
             AdminRecord::Reset(reset) => numbers.admit_reset(reset)?,
             AdminRecord::CopyBegun(begun) => numbers.admit_copy(begun)?,
             AdminRecord::Copied(copied) => numbers.admit_copied(copied)?,

@@ -7,7 +7,7 @@ use crate::fold::Shared;
 use crate::fold::audit::First;
 use crate::fold::submission::{AdminSubmission, Refusal, Submission};
 use crate::records::admin::AdminRecord;
-use crate::records::audit::AuditChange;
+use crate::records::audit::{AuditChange, CheckpointRecord};
 use ironloom_storage::store::EngineKind;
 use ironloom_trust::audit::{Chain, Head, Outcome, Said, Verified, Verifier};
 use ironloom_types::clock::Timestamp;
@@ -141,4 +141,24 @@ fn entries_are_found_by_time_and_in_either_order() {
     assert_eq!(shared.first_entry_since(CHAIN, Timestamp(0), 100), Ok(1));
     // The last one stays, however old it is.
     assert_eq!(shared.first_entry_since(CHAIN, Timestamp(times[6].0 + 1), 100), Ok(7));
+}
+
+#[test]
+fn of_what_has_expired_the_last_checkpoint_alone_is_left() {
+    let mut world = World::new(EngineKind::Redb);
+    for _ in 0..6 {
+        world.admin(AdminRecord::Audit(AuditChange::Entry), Ok(()));
+    }
+    for number in [2, 4] {
+        let one = CheckpointRecord { chain: CHAIN, number, time: Timestamp(1), envelope: "{}".into() };
+        world.admin(AdminRecord::Audit(AuditChange::Signed(Box::new(one))), Ok(()));
+    }
+    let mut left = |before| -> Vec<u64> {
+        world.admin(AdminRecord::Audit(AuditChange::Expired { chain: CHAIN, before }), Ok(()));
+        world.pump();
+        let found = world.shared().checkpoints(None, 9).unwrap();
+        found.iter().map(|one| one.number).collect()
+    };
+    assert_eq!(left(3), [2, 4]);
+    assert_eq!(left(5), [4]);
 }

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::cut::Cut;
-use super::history::{new_installation, numbered};
+use super::history::{adopting, new_installation, numbered};
 use super::model::{Lane, Model};
 use super::world::World;
 use crate::fold::Shared;
 use crate::fold::copies::Step;
 use crate::fold::run::{copy_rests, copy_step};
 use crate::fold::submission::Refusal;
-use crate::records::admin::{AdminRecord, Adopted};
+use crate::records::admin::{AdminRecord, Adopted, Revised};
 use crate::records::alarm::ClearedBy;
 use crate::records::copy::{Copied, CopiesDropped, CopyBegun, CopyFacts, Reason, RolledBack};
-use ironloom_storage::store::{KeyKind, Scope};
+use crate::records::installation::Trial;
+use ironloom_storage::store::{EngineKind, KeyKind, Scope};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{self, Generation, InstallationId, Sequence};
@@ -147,6 +148,13 @@ impl World {
         self.admin(AdminRecord::CopiesDropped(dropped), Ok(()));
     }
 
+    /// No revision names a copy that isn't kept.
+    pub(super) fn refuse_without_copy(&mut self, mut revised: Revised) {
+        let copy = Generation(self.model.generation + 1);
+        revised.installation.trial = Some(Trial { copy, until: AT });
+        self.admin(AdminRecord::Revised(Box::new(revised)), Err(Refusal::CopyGone));
+    }
+
     /// A copy takes the place of its installation.
     pub(super) fn roll_back(&mut self, which: u8) {
         self.pump();
@@ -189,4 +197,36 @@ impl World {
         self.admin(record.clone(), Ok(()));
         self.admin(record, Err(Refusal::GenerationTaken(begun)));
     }
+}
+
+/// A world with an installation and a copy of it, as generation 2.
+fn copied() -> (World, Lane) {
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], true);
+    world.commit_something();
+    world.begin_copy(0);
+    let shared = world.shared();
+    let is_followed = || shared.copies.jobs.lock().iter().all(|job| matches!(job.step, Step::Followed));
+    while !is_followed() {
+        world.copy_step(None);
+    }
+    world.end_copy(0, None);
+    let copy = world.model.copies[&2].clone();
+    (world, copy)
+}
+
+#[test]
+fn copies_that_went_with_a_reset_or_an_uninstall_are_not_gone_back_to() {
+    let (mut world, copy) = copied();
+    world.reset(0, false);
+    let new = new_installation(&copy.id, 2, copy.version, &["a"], copy.meta.clone());
+    let new = numbered(new, Generation(4), ids::Revision(9));
+    let rolled_back = RolledBack { ended: world.ended(3), at: AT, new, alarms: Vec::new() };
+    world.admin(AdminRecord::RolledBack(Box::new(rolled_back)), Err(Refusal::Gone));
+    world.check();
+
+    let (mut world, copy) = copied();
+    world.uninstall(0, false);
+    world.admin(adopting(&copy.id, 2, 3), Err(Refusal::Gone));
+    world.check();
 }

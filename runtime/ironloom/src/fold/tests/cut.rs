@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 
 use ironloom_storage::store::{Applied, Change, Item, Key, KeyRange, Page, Snapshot, Storage, StoreError};
 use ironloom_storage::testing::AtRest;
-use ironloom_types::ids::Epoch;
+use ironloom_types::ids::{Epoch, Generation};
 
 /// Where the next cut is: after so many whole `apply`s, in the middle of the one after them. Of its changes
 /// the first so many come through, or, where the number is odd, some here and there.
@@ -38,12 +39,27 @@ pub(in crate::fold) struct Cuttable {
     full: AtomicUsize,
     /// How long a removal of an app's state takes.
     pub slow_removal: Mutex<Duration>,
+    /// The next `apply` with state of a generation waits.
+    pub hold: Mutex<Option<Hold>>,
+}
+
+/// One that waits says so, until it may go on.
+pub(in crate::fold) struct Hold {
+    pub of: Generation,
+    pub waits: Sender<()>,
+    pub goes_on: Receiver<()>,
 }
 
 impl Cuttable {
     pub(super) fn new(inner: Arc<dyn Storage>) -> Self {
-        let (cut, slow_removal) = (Mutex::default(), Mutex::default());
-        Self { inner, cut, positions: AtomicUsize::new(0), full: AtomicUsize::new(0), slow_removal }
+        Self {
+            inner,
+            cut: Mutex::default(),
+            positions: AtomicUsize::new(0),
+            full: AtomicUsize::new(0),
+            slow_removal: Mutex::default(),
+            hold: Mutex::default(),
+        }
     }
 
     /// How often a fold position was written.
@@ -87,6 +103,15 @@ impl Storage for Cuttable {
         if full.is_ok() {
             let source = std::io::ErrorKind::StorageFull.into();
             return Err(StoreError::Full { folder: "store".into(), source });
+        }
+        let of = |change: &Change| match change.key.parse() {
+            Some((_, Item::State(of, _))) => Some(of),
+            _ => None,
+        };
+        let held = self.hold.lock().take_if(|hold| changes.iter().any(|change| of(change) == Some(hold.of)));
+        if let Some(Hold { waits, goes_on, .. }) = held {
+            waits.send(()).unwrap();
+            goes_on.recv().unwrap();
         }
         let removes = |change: &Change| {
             let kind = change.key.parse().map(|(_, item)| item);

@@ -745,7 +745,7 @@ impl World {
     }
 
     /// A new generation of an installation, with nothing in its state.
-    fn reset(&mut self, lane: u8, from_start: bool) {
+    pub(super) fn reset(&mut self, lane: u8, from_start: bool) {
         let Some(before) = self.choose(lane) else { return };
         let shared = self.shared();
         let cursor = if from_start { Sequence(0) } else { shared.journal.last() };
@@ -864,6 +864,7 @@ impl World {
             state,
             owner: owner(generation, number),
         };
+        self.refuse_without_copy(revised.clone());
         self.admin(AdminRecord::Revised(Box::new(revised)), Ok(()));
     }
 

@@ -123,6 +123,7 @@ impl Crowded {
             generation: Generation(1),
             live,
             kept: BTreeMap::new(),
+            copies: BTreeMap::new(),
             audit: Heads::default(),
         };
         let clock = Arc::new(Clock::new(Source::Feed, Timestamp(1)));

@@ -1,5 +1,6 @@
 //! The threads: checkpoints by themselves, and room again after them.
 
+mod copies;
 mod gone;
 mod new_points;
 mod stop;
@@ -128,13 +129,21 @@ impl Running {
 
     /// A commit of a lane that sets these keys.
     fn commit(&self, lane: &Durable, meta: &mut LaneMeta, keys: impl Iterator<Item = String>) {
+        self.commit_values(lane, meta, keys.map(|key| (key, Bytes::from_static(b"x"))));
+    }
+
+    fn commit_values(
+        &self,
+        lane: &Durable,
+        meta: &mut LaneMeta,
+        values: impl Iterator<Item = (String, Bytes)>,
+    ) {
         meta.attempts = 1;
         let mut head = head(lane.generation.0, lane.id.as_str(), meta);
         meta.ordinal = head.invocation.ordinal;
         meta.attempts = 0;
         head.meta = meta.clone();
-        let value = Bytes::from_static(b"x");
-        let state: StateChanges = keys.map(|key| (key, Some(value.clone()))).collect();
+        let state: StateChanges = values.map(|(key, value)| (key, Some(value))).collect();
         let mut encoded = Vec::new();
         commit::encode_effects(&head, &state, &mut encoded);
         let (reply, durable) = oneshot::channel();

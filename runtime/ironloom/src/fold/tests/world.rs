@@ -279,6 +279,8 @@ impl World {
     /// Removes what one that is gone has kept. Where that is cut off, the process ends and another is started.
     pub(super) fn purge(&mut self, which: u8, cut: Option<Cut>) {
         let node = self.node.as_mut().unwrap();
+        // What copies have is in the store alone.
+        node.purgeable.extend(node.shared.copies.take_gone());
         if node.purgeable.is_empty() || node.frozen.is_some() {
             return;
         }

@@ -154,6 +154,10 @@ fn read(shared: &Shared, generation: Generation) -> Result<Option<(ReadCopy, Rep
         ((alarm.code, alarm.entity), cost)
     });
     let timers = shared.kept_timers(generation)?.into_iter().collect();
+    // One that is purged, or goes on as an installation, loses that first, and then keys.
+    if shared.read_copy(generation)?.as_ref() != Some(&copy) {
+        return Ok(None);
+    }
     let time = copy.meta.time;
     Ok(Some((copy, Replica::new(state, alarms.collect(), timers, time))))
 }
