@@ -83,12 +83,16 @@ impl Node {
         Ok((turn, to))
     }
 
-    /// Copies the state of a lane that is about to be upgraded. Other plans don't wait for that.
-    pub(super) async fn stands_still_for_a_copy(
+    /// Has a lane stand still, from the moment of a copy on where there is to be one. Others don't wait for that.
+    pub(super) async fn stands_still(
         &self,
         lane: &Arc<Lane>,
+        copies: bool,
         place: OwnedSemaphorePermit,
     ) -> Answer<StandsStill> {
+        if !copies {
+            return Ok(StandsStill { turn: self.interrupt(&lane.id).await?, copy: None, place: Some(place) });
+        }
         drop(place);
         let (turn, copy) = self.copy(lane, Reason::Upgrade).await?;
         Ok(StandsStill { turn, copy: Some(copy), place: None })
