@@ -44,7 +44,6 @@ pub(crate) fn of_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Strin
 pub(crate) enum Distrust {
     /// Nobody who is trusted has signed its certificate.
     Authority,
-    /// In words.
     Other(String),
 }
 

@@ -135,12 +135,16 @@ impl Node {
         Ok(Held { generation, under_way: Arc::clone(&self.admin.copies) })
     }
 
-    /// Copies the state of a lane that is about to be upgraded. Other plans don't wait for that.
-    pub(super) async fn stands_still_for_a_copy(
+    /// Has a lane stand still, from the moment of a copy on where there is to be one. Others don't wait for that.
+    pub(super) async fn stands_still(
         &self,
         lane: &Arc<Lane>,
+        copies: bool,
         place: OwnedSemaphorePermit,
     ) -> Answer<StandsStill> {
+        if !copies {
+            return Ok(StandsStill { turn: self.interrupt(&lane.id).await?, copy: None, place: Some(place) });
+        }
         // What it has planned is in memory until it has its copy.
         let few = self.admin.upgrading.try_acquire();
         let _one_of_few = few.map_err(|_| {

@@ -50,11 +50,9 @@ struct New {
     place: OwnedSemaphorePermit,
 }
 
-/// The way in which a revision begins.
 struct Begin {
     /// It has the readings that wait.
     at_cursor: bool,
-    /// The state is copied before.
     copies: bool,
     if_match: Option<IfMatch>,
 }
@@ -316,10 +314,7 @@ impl Node {
         let New { mut revision, known, rewired, warnings, place, .. } = new;
         let shown = self.shown(Arc::clone(lane)).await?;
         let is_other = revision.package != before.revision.package;
-        let StandsStill { turn, copy, place } = match copies {
-            true => self.stands_still_for_a_copy(lane, place).await?,
-            false => StandsStill { turn: self.interrupt(&lane.id).await?, copy: None, place: Some(place) },
-        };
+        let StandsStill { turn, copy, place } = self.stands_still(lane, copies, place).await?;
         if !Arc::ptr_eq(&turn.lane, lane) {
             return Err(Problem::conflict("gone", "it was installed again in the meantime"));
         }
