@@ -308,7 +308,10 @@ fn commands_show_no_token_in_clear_unless_they_are_told_to() -> Result<()> {
         let refused = command(&server, &[&elsewhere[..], arguments].concat(), Some(&token))?;
         let said = String::from_utf8(refused.stderr)?;
         assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {said}");
-        ensure!(said.contains("isn't shown to http://192.0.2.7:7420") && said.contains("--plain-http"), "{said}");
+        ensure!(
+            said.contains("isn't shown to http://192.0.2.7:7420") && said.contains("--plain-http"),
+            "{said}"
+        );
         ensure!(!said.contains(&token), "{said}");
     }
     for arguments in [&["copies", "pigs"][..], &["commit", "pigs"], &["rollback", "pigs"]] {

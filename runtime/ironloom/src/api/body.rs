@@ -270,7 +270,9 @@ mod tests {
         let silent: Vec<_> = (0..50)
             .map(|_| {
                 let (memory, announced) = (memory.clone(), announced.clone());
-                tokio::spawn(async move { take(&memory, None, &announced, slow(vec![(60_000, 1)]), 1 << 20).await })
+                tokio::spawn(async move {
+                    take(&memory, None, &announced, slow(vec![(60_000, 1)]), 1 << 20).await
+                })
             })
             .collect();
         tokio::time::sleep(Duration::from_secs(1)).await;
