@@ -460,6 +460,20 @@ fn the_kill_switch_is_told_by_whichever_way_it_was_turned() -> Result<()> {
 }
 
 #[test]
+fn a_kill_switch_that_is_turned_on_again_and_again_is_told_once_with_a_sum() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    for path in ["/v1/halt"].repeat(20).into_iter().chain(["/v1/release", "/v1/halt"]) {
+        client.post(path, &json!({}))?.json()?;
+    }
+    let entries = client.all("/v1/audit?chain=tenant-1")?;
+    let told: Vec<_> = entries.iter().map(|entry| (words(entry)[2], entry["detail"].as_str())).collect();
+    let expected = [("halt", ""), ("halt", "19 more requests said the same"), ("release", ""), ("halt", "")];
+    assert_eq!(told, expected.map(|(action, detail)| (action, Some(detail))));
+    check_chain(&entries)
+}
+
+#[test]
 fn a_set_point_and_its_end_are_told_in_a_chain_of_their_own() -> Result<()> {
     let Some(bench) = Bench::new("set-points in the audit log", 60_000, json!({}))? else { return Ok(()) };
     let _stations = bench.broker.subscribe("stations/#")?;

@@ -2,6 +2,7 @@
 
 mod list;
 mod refusals;
+mod repeats;
 
 use std::io;
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use self::refusals::Refusals;
+use self::repeats::Repeats;
 use super::{Node, problems};
 use crate::access::HOST;
 use crate::api::facade::{Answer, AuditCheckpoint, Later, Page};
@@ -76,6 +78,7 @@ pub(super) struct Auditing {
     /// Held while checkpoints are made, so that none is made twice.
     signing: tokio::sync::Mutex<()>,
     refusals: Mutex<Refusals>,
+    repeats: Mutex<Repeats>,
 }
 
 impl Auditing {
@@ -84,6 +87,7 @@ impl Auditing {
             key,
             signing: tokio::sync::Mutex::default(),
             refusals: Mutex::new(Refusals::new(Instant::now())),
+            repeats: Mutex::new(Repeats::new(Instant::now())),
         }
     }
 }
@@ -117,8 +121,9 @@ pub(super) async fn watch(node: Weak<Node>) {
     loop {
         {
             let Some(node) = node.upgrade() else { return };
-            let due = node.auditing.refusals.lock().due(Instant::now());
-            for said in due {
+            let refused = node.auditing.refusals.lock().due(Instant::now());
+            let repeated = node.auditing.repeats.lock().due(Instant::now());
+            for said in refused.into_iter().chain(repeated) {
                 drop(node.write_entry(said));
             }
             if let Err(problem) = node.sign_what_is_due().await {
@@ -146,6 +151,20 @@ impl Node {
             let refused = |refusal| problems::change_refused(&refusal);
             let durable = durable.map_err(refused)?.await;
             durable.unwrap_or(Err(submission::Refusal::UnknownOutcome)).map_err(refused)
+        })
+    }
+
+    /// Tells of a deed that no other record has, or counts it.
+    pub(super) fn tell_done(&self, said: Said) -> Later<'static, ()> {
+        // The entries come in the order in which they were taken.
+        let mut repeats = self.auditing.repeats.lock();
+        let entries: Vec<_> = repeats.take(said).map(|said| self.write_entry(said)).collect();
+        drop(repeats);
+        Box::pin(async move {
+            for entry in entries {
+                entry.await?;
+            }
+            Ok(())
         })
     }
 

@@ -83,7 +83,7 @@ impl Platform for NodeFacade {
     }
 
     fn audit(&self, said: Said) -> Later<'static, ()> {
-        self.0.write_entry(said)
+        self.0.tell_done(said)
     }
 
     fn audit_refused(&self, said: Said) {
