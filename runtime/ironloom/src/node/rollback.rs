@@ -93,7 +93,16 @@ impl Node {
             true => Counted::default(),
             false => self.count_readings(cursor, points, Instant::now())?,
         };
-        Ok(Before { trial, revision, quarantine, copy, timers, alarms, routes: PreparedRoutes { routes, changes }, again })
+        Ok(Before {
+            trial,
+            revision,
+            quarantine,
+            copy,
+            timers,
+            alarms,
+            routes: PreparedRoutes { routes, changes },
+            again,
+        })
     }
 
     /// 409 where readings since the copy aren't in the journal any more.

@@ -57,7 +57,11 @@ fn a_checkpoint_writes_nothing_older_into_a_copy_that_is_whole() {
     running.shared.wishes.ask();
     // The first part is being written, and the values of the keys behind it are in the checkpoint's hands.
     has_come.recv_timeout(Duration::from_secs(20)).unwrap();
-    running.commit_values(&lane, &mut meta, (0..KEYS).map(|number| (key(number), Bytes::from_static(b"new"))));
+    running.commit_values(
+        &lane,
+        &mut meta,
+        (0..KEYS).map(|number| (key(number), Bytes::from_static(b"new"))),
+    );
     let rest = running.shared.copy_rest(Generation(2));
     go_on.send(()).unwrap();
     rest.blocking_recv().unwrap().unwrap();
@@ -92,12 +96,10 @@ fn a_copy_that_goes_asks_for_no_checkpoint() {
     running.shared.copy_rest(Generation(2)).blocking_recv().unwrap().unwrap();
     assert_eq!(running.state_of(2).len(), KEYS);
     let lane = running.shared.lanes.of_generation(Generation(1)).unwrap();
-    let of = Ended { installation: Installation::clone(&lane.installation()), meta: lane.book().meta().clone() };
-    let facts = CopyFacts {
-        revision: (*lane.newest().revision).clone(),
-        at: Timestamp(1),
-        reason: Reason::Regular,
-    };
+    let of =
+        Ended { installation: Installation::clone(&lane.installation()), meta: lane.book().meta().clone() };
+    let facts =
+        CopyFacts { revision: (*lane.newest().revision).clone(), at: Timestamp(1), reason: Reason::Regular };
     let copied = Copied { generation: Generation(2), of, facts };
     running.admin(AdminRecord::Copied(Box::new(copied)));
     // One that is whole, and one that was only begun.
