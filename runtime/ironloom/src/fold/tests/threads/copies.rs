@@ -3,7 +3,6 @@
 use super::super::cut::Hold;
 use super::*;
 use crate::fold::copies::CopyError;
-use crate::fold::copies::CopyError;
 use crate::records::admin::Ended;
 use crate::records::copy::{Copied, CopyBegun, CopyFacts, Reason};
 use crate::records::installation::Installation;
