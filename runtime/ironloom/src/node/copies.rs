@@ -46,12 +46,12 @@ pub(super) struct StandsStill {
 }
 
 /// Copies under way, until the record is written for which each is made, with the bytes that they will have.
-pub(super) type UnderWay = Mutex<BTreeMap<Generation, u64>>;
+pub(super) type UnderWay = BTreeMap<Generation, (Reason, u64)>;
 
-/// A copy that is under way. Until this is dropped no quota takes it, and the quota's room is its own.
+/// A copy that is under way. Until this is dropped its room is kept from others, and no quota takes that of an upgrade.
 pub(super) struct Held {
     pub(super) generation: Generation,
-    under_way: Arc<UnderWay>,
+    under_way: Arc<Mutex<UnderWay>>,
 }
 
 impl Drop for Held {
@@ -131,7 +131,7 @@ impl Node {
         if reason == Reason::Upgrade {
             self.check_quota(lane, &under_way)?;
         }
-        under_way.insert(generation, lane.book().meta().state_bytes);
+        under_way.insert(generation, (reason, lane.book().meta().state_bytes));
         Ok(Held { generation, under_way: Arc::clone(&self.admin.copies) })
     }
 
@@ -164,11 +164,11 @@ impl Node {
         self.check_quota(lane, &under_way)
     }
 
-    fn check_disk(&self, lane: &Lane, under_way: &BTreeMap<Generation, u64>) -> Answer<()> {
+    fn check_disk(&self, lane: &Lane, under_way: &UnderWay) -> Answer<()> {
         self.check_space()?;
         let bytes = lane.book().meta().state_bytes;
         let comes = under_way.iter().filter(|(copy, _)| self.shared.copies.get(**copy).is_none());
-        let comes = comes.map(|(_, bytes)| bytes).sum::<u64>();
+        let comes = comes.map(|(_, (_, bytes))| bytes).sum::<u64>();
         let wanted = self.config.load().store.reserve.0.saturating_add(ON_DISK * (bytes + comes));
         if free_bytes(&self.data).is_some_and(|free| free < wanted) {
             let detail =
@@ -178,7 +178,7 @@ impl Node {
         Ok(())
     }
 
-    fn check_quota(&self, lane: &Lane, under_way: &BTreeMap<Generation, u64>) -> Answer<()> {
+    fn check_quota(&self, lane: &Lane, under_way: &UnderWay) -> Answer<()> {
         let most = self.config.load().copies.bytes.0;
         let bytes = lane.book().meta().state_bytes;
         // The one of before goes once there is another.
@@ -197,19 +197,31 @@ impl Node {
     }
 
     /// Bytes of the copies that no quota takes, besides this one.
-    fn bytes_that_stay(&self, but: Option<Generation>, under_way: &BTreeMap<Generation, u64>) -> u64 {
+    fn bytes_that_stay(&self, but: Option<Generation>, under_way: &UnderWay) -> u64 {
         let needed = self.needed_copies(under_way);
         let bytes = |copy: &Generation| match self.shared.copies.get(*copy) {
             Some(copy) => copy.bytes,
-            None => under_way.get(copy).copied().unwrap_or(0),
+            None => under_way.get(copy).map_or(0, |(_, bytes)| *bytes),
         };
         needed.iter().filter(|copy| Some(**copy) != but).map(bytes).sum()
     }
 
     /// The copies that a rollback may go back to, or may have to once an upgrade that is under way is recorded.
-    fn needed_copies(&self, under_way: &BTreeMap<Generation, u64>) -> BTreeSet<Generation> {
+    fn needed_copies(&self, under_way: &UnderWay) -> BTreeSet<Generation> {
         let trials = self.lanes.all().into_iter().filter_map(|lane| Some(lane.installation().trial?.copy));
-        trials.chain(under_way.keys().copied()).collect()
+        let upgrades = under_way.iter().filter(|(_, (reason, _))| *reason == Reason::Upgrade);
+        trials.chain(upgrades.map(|(copy, _)| *copy)).collect()
+    }
+
+    /// Bytes of copies that go once an upgrade that is under way is recorded, since it has another one.
+    fn bytes_replaced(&self, under_way: &UnderWay) -> u64 {
+        let replaced = under_way.iter().filter_map(|(new, (reason, _))| {
+            let lane = self.lanes.of(&self.shared.copies.get(*new)?.installation)?;
+            let old = lane.installation().trial?.copy;
+            let is_replaced = *reason == Reason::Upgrade && old != *new;
+            is_replaced.then(|| self.shared.copies.get(old)).flatten()
+        });
+        replaced.map(|copy| copy.bytes).sum()
     }
 
     /// Lets go what copies have beyond the quota, the oldest first.
@@ -218,8 +230,12 @@ impl Node {
             // Given back now and then: installs and upgrades wait for it.
             let _installing = self.admin.installing.lock().await;
             let config = self.config.load().copies;
-            let needed = self.needed_copies(&self.admin.copies.lock());
-            let goes = beyond(&self.shared.copies.all(), &needed, config.number, config.bytes.0);
+            let (needed, replaced) = {
+                let under_way = self.admin.copies.lock();
+                (self.needed_copies(&under_way), self.bytes_replaced(&under_way))
+            };
+            let bytes = config.bytes.0.saturating_add(replaced);
+            let goes = beyond(&self.shared.copies.all(), &needed, config.number, bytes);
             if goes.is_empty() {
                 return Ok(());
             }

@@ -178,7 +178,7 @@ struct Admin {
     /// Upgrades that have a copy made or wait for that, at a time: each holds what it has planned.
     upgrading: Semaphore,
     /// Those that are made, and those that upgrades under way will name.
-    copies: Arc<copies::UnderWay>,
+    copies: Arc<Mutex<copies::UnderWay>>,
     /// Held for reading from the rest of a copy to the record that it is whole, and for writing while a backup's moment is
     /// taken: what a copy has is in no record, so no such record comes between that moment's store and its log.
     becoming_whole: tokio::sync::RwLock<()>,
