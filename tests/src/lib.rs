@@ -3,6 +3,7 @@
 
 pub mod amqtt;
 pub mod apps;
+pub mod auditing;
 pub mod certificates;
 pub mod chargers;
 pub mod described;
@@ -23,6 +24,7 @@ pub mod plant;
 pub mod publishing;
 pub mod python;
 pub mod registries;
+pub mod rehearsing;
 pub mod sbom;
 pub mod server;
 pub mod steps;

@@ -1,5 +1,6 @@
 //! Tokens and roles: who is let in, and what each may do.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,10 +10,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use ironloom_tests::http::Client;
+use ironloom_tests::http::{Answer, Client};
 use ironloom_tests::listener::Listener;
 use ironloom_tests::server::{Server, Setup, binary};
-use ironloom_tests::wait::wait_until;
+use ironloom_tests::wait::{wait_for, wait_until};
 use serde_json::json;
 
 const REQUIRED: &str = "[server]\ntokens = \"required\"\n";
@@ -335,4 +336,192 @@ fn on_loopback_nobody_needs_a_token_unless_it_is_said_and_a_wrong_one_is_refused
     let viewer = server.client().with_token(&add(server.client(), "anna", "viewer")?);
     assert_eq!(viewer.post("/v1/halt", &json!({}))?.problem(403)?["kind"], "role");
     Ok(())
+}
+
+// Each operation by what it needs, written down for itself: what a role may is a decision, and no matter of the table of routes.
+const PROBE: &str = "
+    get /healthz
+    get /readyz";
+const IDENTIFY: &str = "
+    get /v1/me";
+const READ: &str = "
+    get /metrics
+    get /openapi.json
+    get /v1/alarms
+    get /v1/alarms/history
+    get /v1/apps
+    get /v1/apps/{id}
+    get /v1/catalog-trust
+    get /v1/catalogs
+    get /v1/catalogs/{name}
+    get /v1/clock
+    get /v1/connectors
+    get /v1/connectors/{name}
+    get /v1/connectors/{name}/dead-letters
+    get /v1/consents
+    get /v1/consents/{id}
+    get /v1/events
+    get /v1/halt
+    get /v1/installations
+    get /v1/installations/{id}
+    get /v1/installations/{id}/copies
+    get /v1/installations/{id}/dead-letters
+    get /v1/installations/{id}/intents
+    get /v1/installations/{id}/invocations
+    get /v1/installations/{id}/logs
+    get /v1/installations/{id}/never-used
+    get /v1/installations/{id}/outputs
+    get /v1/installations/{id}/rehearsals
+    get /v1/installations/{id}/rehearsals/{number}
+    get /v1/installations/{id}/state
+    get /v1/installations/{id}/state/{key}
+    get /v1/installations/{id}/timers
+    get /v1/kept
+    get /v1/log-level
+    get /v1/packages
+    get /v1/packages/{digest}
+    get /v1/packages/{digest}/file
+    get /v1/points
+    get /v1/points/{path}
+    get /v1/readings
+    get /v1/status
+    get /v1/usage";
+const AUDIT: &str = "
+    get /v1/audit
+    get /v1/audit/checkpoints
+    post /v1/audit/checkpoints";
+const PUSH: &str = "
+    post /v1/readings
+    get /v1/readings/stream";
+const OPERATE: &str = "
+    post /v1/alarms/{id}/ack
+    post /v1/alarms/{id}/comment
+    post /v1/alarms/{id}/shelve
+    post /v1/alarms/{id}/unshelve
+    post /v1/connectors/{name}/start
+    post /v1/connectors/{name}/stop
+    post /v1/halt
+    delete /v1/installations/{id}/dead-letters/{number}
+    post /v1/installations/{id}/dead-letters/{number}/requeue
+    post /v1/installations/{id}/intents/{intent}/confirm
+    post /v1/installations/{id}/intents/{intent}/dismiss
+    post /v1/installations/{id}/pause
+    post /v1/installations/{id}/rehearsals
+    delete /v1/installations/{id}/rehearsals/{number}
+    post /v1/installations/{id}/replay
+    post /v1/installations/{id}/resume
+    post /v1/release";
+const MANAGE_APPS: &str = "
+    post /v1/apps/{id}/fetch
+    post /v1/catalogs/{name}/refresh
+    delete /v1/consents/{id}
+    post /v1/consents/{id}/accept
+    post /v1/installations
+    delete /v1/installations/{id}
+    patch /v1/installations/{id}
+    get /v1/installations/{id}/capsule
+    post /v1/installations/{id}/commit
+    post /v1/installations/{id}/reset
+    post /v1/installations/{id}/rollback
+    delete /v1/installations/{id}/state/{key}
+    put /v1/installations/{id}/state/{key}
+    post /v1/packages
+    delete /v1/packages/{digest}
+    delete /v1/points/{path}
+    patch /v1/points/{path}
+    post /v1/points/{path}/rename";
+const ADMINISTER: &str = "
+    get /v1/backup
+    post /v1/catalog-trust
+    post /v1/catalogs
+    delete /v1/catalogs/{name}
+    post /v1/clock
+    delete /v1/connectors/{name}
+    put /v1/connectors/{name}
+    put /v1/log-level
+    post /v1/reload
+    get /v1/tokens
+    post /v1/tokens
+    delete /v1/tokens/{name}
+    get /v1/tokens/{name}";
+
+/// Each operation, with the roles that the documentation of access gives it; none where nobody is asked.
+fn operations() -> Vec<(String, Option<&'static [&'static str]>)> {
+    const ALL: [&str; 6] = ["viewer", "operator", "app-admin", "platform-admin", "source", "auditor"];
+    let groups: [(&str, Option<&'static [&'static str]>); 8] = [
+        (PROBE, None),
+        (IDENTIFY, Some(&ALL)),
+        (READ, Some(&["viewer", "operator", "app-admin", "platform-admin", "auditor"])),
+        (AUDIT, Some(&["platform-admin", "auditor"])),
+        (PUSH, Some(&["operator", "app-admin", "platform-admin", "source"])),
+        (OPERATE, Some(&["operator", "app-admin", "platform-admin"])),
+        (MANAGE_APPS, Some(&["app-admin", "platform-admin"])),
+        (ADMINISTER, Some(&["platform-admin"])),
+    ];
+    let lines = |list: &'static str| list.lines().map(str::trim).filter(|line| !line.is_empty());
+    let all =
+        groups.into_iter().flat_map(|(list, roles)| lines(list).map(move |line| (line.to_owned(), roles)));
+    all.collect()
+}
+
+/// Sends a request without a body to an operation, past the limit of requests in a second.
+fn send(client: &Client, operation: &str) -> Result<Answer> {
+    let (method, path) = operation.split_once(' ').context("no path")?;
+    let path: Vec<&str> =
+        path.split('/').map(|part| if part.starts_with('{') { "7" } else { part }).collect();
+    wait_for("a place among its requests", || {
+        let answer = client.send(&method.to_uppercase(), &path.join("/"), &[], &[])?;
+        Ok((answer.status != 429).then_some(answer))
+    })
+}
+
+#[test]
+fn each_operation_is_for_the_roles_that_it_is_meant_for() -> Result<()> {
+    let (server, admin) = start()?;
+    let document = admin.get("/openapi.json")?.json()?;
+    let mut described = BTreeMap::new();
+    for (path, methods) in document["paths"].as_object().context("no paths")? {
+        for (method, operation) in methods.as_object().context("no methods")? {
+            let words = operation["description"].as_str().unwrap_or_default();
+            described.insert(format!("{method} {path}"), words.to_owned());
+        }
+    }
+    let expected = operations();
+    let names = |all: Vec<&String>| all.into_iter().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(names(described.keys().collect()), names(expected.iter().map(|(name, _)| name).collect()));
+    let roles = ["viewer", "operator", "app-admin", "platform-admin", "source", "auditor"];
+    for (operation, of) in &expected {
+        let words = &described[operation];
+        let named: Vec<&str> = roles.into_iter().filter(|role| has_word(words, role)).collect();
+        // What is for everybody names none.
+        let all = of.filter(|of| of.len() < roles.len()).unwrap_or_default();
+        assert_eq!(named, all, "{operation}: {words}");
+    }
+    for role in roles {
+        let client = server.client().with_token(&add(&admin, &format!("a-{role}"), role)?);
+        for (operation, of) in &expected {
+            if of.is_none_or(|of| of.contains(&role)) {
+                continue;
+            }
+            let refused = send(&client, operation)?;
+            ensure!(refused.status == 403, "{role}, {operation}: {} {}", refused.status, refused.text());
+            assert_eq!(refused.problem(403)?["kind"], "role", "{role}, {operation}");
+        }
+        // And may do what changes nothing, where it may.
+        for (operation, of) in &expected {
+            let changes = !operation.starts_with("get ")
+                || ["/v1/events", "/v1/backup"].iter().any(|path| operation.ends_with(path));
+            if changes || !of.is_none_or(|of| of.contains(&role)) {
+                continue;
+            }
+            let answer = send(&client, operation)?;
+            ensure!(![401, 403].contains(&answer.status), "{role}, {operation}: {}", answer.text());
+        }
+    }
+    Ok(())
+}
+
+/// Says whether a role is named in a text; one's name is part of none of the others'.
+fn has_word(text: &str, role: &str) -> bool {
+    text.split([' ', ',', '.']).any(|word| word == role)
 }

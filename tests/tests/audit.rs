@@ -3,137 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use ironloom_tests::auditing::{Plant, check_chain, field, said, sha256, token, words};
 use ironloom_tests::driving::{Bench, outcomes};
-use ironloom_tests::http::Client;
-use ironloom_tests::server::{Server, Setup, binary};
+use ironloom_tests::server::{Setup, binary};
 use ironloom_tests::{apps, guests, wait_until};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
-
-const REQUIRED: &str = "[server]\ntokens = \"required\"\n";
-
-/// A server that needs tokens, with its admin and its auditor.
-struct Plant {
-    server: Server,
-    admin: Client,
-    auditor: Client,
-    auditors_token: String,
-}
-
-fn token(admin: &Client, name: &str, role: &str) -> Result<String> {
-    let made = admin.post("/v1/tokens", &json!({"name": name, "role": role}))?.json()?;
-    Ok(made["token"].as_str().context("no token")?.to_owned())
-}
-
-impl Plant {
-    fn new() -> Result<Self> {
-        let server = Setup::new()?.config(REQUIRED).start()?;
-        let admin = fs::read_to_string(server.setup().data().join("admin-token"))?;
-        let admin = server.client().with_token(admin.trim());
-        let auditors_token = token(&admin, "audrey", "auditor")?;
-        let auditor = server.client().with_token(&auditors_token);
-        Ok(Self { server, admin, auditor, auditors_token })
-    }
-
-    fn client(&self, name: &str, role: &str) -> Result<Client> {
-        Ok(self.server.client().with_token(&token(&self.admin, name, role)?))
-    }
-
-    fn restarted(self) -> Result<Self> {
-        let server = self.server.restarted()?;
-        let with = |client: &Client| -> Result<Client> {
-            let header = client.authorization().context("no token")?;
-            Ok(server.client().with_token(header.trim_start_matches("Bearer ")))
-        };
-        let (admin, auditor) = (with(&self.admin)?, with(&self.auditor)?);
-        Ok(Self { server, admin, auditor, auditors_token: self.auditors_token })
-    }
-
-    fn entries(&self, filter: &str) -> Result<Vec<Value>> {
-        self.auditor.all(&format!("/v1/audit?{filter}"))
-    }
-
-    /// `ironloom audit`, as the auditor.
-    fn audit(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command = Command::new(binary()?);
-        command.arg("audit").args(arguments).env("IRONLOOM_URL", self.server.client().url());
-        command.env("IRONLOOM_TOKEN", &self.auditors_token).stdin(Stdio::null());
-        Ok(command.output()?)
-    }
-
-    /// A file beside the data.
-    fn file(&self, name: &str) -> Result<String> {
-        let path = self.server.setup().folder().join(name);
-        Ok(path.to_str().context("an odd path")?.to_owned())
-    }
-
-    fn export(&self, name: &str) -> Result<String> {
-        let file = self.file(name)?;
-        let done = self.audit(&["export", &file])?;
-        ensure!(done.status.success(), "{}", said(&done));
-        Ok(file)
-    }
-}
-
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// Who, role, action, resource, result and kind of problem of an entry.
-fn words(entry: &Value) -> [&str; 6] {
-    ["who", "role", "action", "resource", "result", "problem"].map(|name| entry[name].as_str().unwrap_or("?"))
-}
-
-fn field<'a>(entry: &'a Value, name: &str) -> Result<&'a str> {
-    entry[name].as_str().with_context(|| format!("no {name} in {entry}"))
-}
-
-fn bytes(digest: &str) -> Result<Vec<u8>> {
-    let hex = digest.strip_prefix("sha256:").context("no digest")?;
-    (0..hex.len()).step_by(2).map(|at| Ok(u8::from_str_radix(&hex[at..at + 2], 16)?)).collect()
-}
-
-fn sha256(bytes: impl AsRef<[u8]>) -> String {
-    let hex = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("sha256:{hex}")
-}
-
-/// The hash of an entry, by what the documentation says of it.
-fn hash(entry: &Value) -> Result<String> {
-    let mut all = b"ironloom audit entry v1\n".to_vec();
-    all.extend(bytes(field(entry, "previous")?)?);
-    all.extend(entry["number"].as_u64().context("no number")?.to_be_bytes());
-    let time: jiff::Timestamp = field(entry, "time")?.parse()?;
-    all.extend(u64::try_from(time.as_nanosecond())?.to_be_bytes());
-    for name in ["chain", "who", "role", "action", "resource", "result", "problem", "detail"] {
-        let text = field(entry, name)?;
-        all.extend(u32::try_from(text.len())?.to_be_bytes());
-        all.extend(text.as_bytes());
-    }
-    match entry["digest"].as_str() {
-        None => all.push(0),
-        Some(digest) => {
-            all.push(1);
-            all.extend(bytes(digest)?);
-        }
-    }
-    Ok(sha256(&all))
-}
-
-/// Holds a chain against the documentation.
-fn check_chain(entries: &[Value]) -> Result<()> {
-    let mut previous = format!("sha256:{}", "0".repeat(64));
-    for (number, entry) in (1..).zip(entries) {
-        assert_eq!(entry["number"], json!(number), "{entry}");
-        assert_eq!(field(entry, "previous")?, previous, "{entry}");
-        assert_eq!(field(entry, "hash")?, hash(entry)?, "{entry}");
-        previous = field(entry, "hash")?.to_owned();
-    }
-    Ok(())
-}
 
 #[test]
 fn each_deed_is_told_once_with_who_and_with_which_result() -> Result<()> {
@@ -268,6 +145,51 @@ fn what_is_refused_is_told_and_changes_nothing() -> Result<()> {
     let told = plant.entries("result=refused")?;
     ensure!(told.len() < expected.len() + 12, "{} entries", told.len());
     Ok(())
+}
+
+/// The refused requests of whoever has no token that is worth something.
+fn of_nobody(plant: &Plant) -> Result<Vec<Value>> {
+    let mut told = plant.entries("result=refused")?;
+    told.retain(|entry| entry["who"] == "-");
+    Ok(told)
+}
+
+#[test]
+fn a_forged_and_an_expired_token_are_told_of() -> Result<()> {
+    let plant = Plant::new()?;
+    assert_eq!(of_nobody(&plant)?, [Value::Null; 0]);
+    let forged = plant.server.client().with_token(&format!("ilm_{}", "A".repeat(43)));
+    forged.post("/v1/halt", &json!({}))?.problem(401)?;
+    wait_until("its entry", || Ok(!of_nobody(&plant)?.is_empty()))?;
+    assert_eq!(plant.admin.get("/v1/halt")?.json()?["site"], false);
+    let told = of_nobody(&plant)?;
+    assert_eq!(
+        told.iter().map(words).collect::<Vec<_>>(),
+        [["-", "", "halt", "halt", "refused", "unauthenticated"]]
+    );
+    assert_eq!((&told[0]["chain"], &told[0]["digest"]), (&json!("platform"), &Value::Null));
+
+    // On a server of its own: of nobody's requests one is told in a minute.
+    let plant = Plant::new()?;
+    apps::install(
+        &plant.admin,
+        "one",
+        &guests::package("one-state")?,
+        json!({"value": "site/value"}),
+        json!({}),
+    )?;
+    let short = json!({"name": "anna", "role": "app-admin", "for": "1 s"});
+    let made = plant.admin.post("/v1/tokens", &short)?.json()?;
+    let anna = plant.server.client().with_token(field(&made, "token")?);
+    wait_until("its end", || Ok(plant.admin.get("/v1/tokens/anna")?.json()?["expired"] == true))?;
+    anna.delete("/v1/installations/one")?.problem(401)?;
+    assert_eq!(plant.admin.installation("one")?["state"], "running");
+    wait_until("its entry", || Ok(!of_nobody(&plant)?.is_empty()))?;
+    assert_eq!(
+        of_nobody(&plant)?.iter().map(words).collect::<Vec<_>>(),
+        [["-", "", "uninstall", "installations/one", "refused", "unauthenticated"]]
+    );
+    check_chain(&plant.entries("chain=platform")?)
 }
 
 /// The lines of an export, and a file of those that are left of them.

@@ -182,6 +182,46 @@ fn a_blocked_version_and_a_revoked_key_block_what_is_new_and_what_runs_goes_on()
 }
 
 #[test]
+fn a_blocked_version_that_runs_is_shown() -> Result<()> {
+    let (maker, server) = site()?;
+    let package = fetch(&server, "0.1.0")?;
+    install(&server, "rooms", &package)?.json()?;
+    let reason = "the catalog plant blocks com.example.one-state 0.1.0: it forgets rooms";
+    let note = format!("installation rooms: {reason}");
+    let is_shown = |server: &Server, shown: bool| -> Result<()> {
+        let against = server.client().installation("rooms")?.get("against").cloned();
+        assert_eq!(against, shown.then(|| json!(reason)));
+        let notes = server.client().get("/readyz")?.json()?["notes"].clone();
+        let has = notes.as_array().is_some_and(|notes| notes.contains(&json!(note)));
+        ensure!(has == shown, "{notes}");
+        let told =
+            |arguments: &[&str]| -> Result<String> { Ok(String::from_utf8(server.cli(arguments)?.stdout)?) };
+        let (list, show) = (told(&["list"])?, told(&["show", "rooms"])?);
+        for (told, words) in [
+            (&list, "0.1.0, blocked".to_owned()),
+            (&show, format!("app           {APP} 0.1.0, blocked\n")),
+            (&show, format!("blocked       {reason}\n")),
+        ] {
+            ensure!(told.contains(&words) == shown, "{words:?}, {shown}: {told}");
+        }
+        Ok(())
+    };
+    is_shown(&server, false)?;
+    let blocked = format!("[[blocked]]\nid = \"{APP}\"\nversion = \"0.1.0\"\nreason = \"it forgets rooms\"");
+    maker.plan(&blocked)?;
+    maker.publish()?;
+    refresh(&server)?.json()?;
+    is_shown(&server, true)?;
+    goes_on(&server)?;
+    let server = server.restarted()?;
+    is_shown(&server, true)?;
+    maker.plan("")?;
+    maker.publish()?;
+    refresh(&server)?.json()?;
+    is_shown(&server, false)
+}
+
+#[test]
 fn an_expired_index_installs_nothing_and_stops_nothing() -> Result<()> {
     let (maker, server) = site()?;
     let package = fetch(&server, "0.1.0")?;
@@ -191,10 +231,20 @@ fn an_expired_index_installs_nothing_and_stops_nothing() -> Result<()> {
     let catalog = refresh(&server)?.json()?;
     assert_eq!(catalog["index"]["expired"], true);
     refused(install(&server, "more", &package)?, 422, "catalog", "has expired")?;
+    let note = || -> Result<bool> {
+        let notes = server.client().get("/readyz")?.json()?["notes"].clone();
+        let is_it = |note: &Value| {
+            note.as_str()
+                .is_some_and(|note| note.starts_with("the index of the catalog plant has expired at "))
+        };
+        Ok(notes.as_array().context("no notes")?.iter().any(is_it))
+    };
+    ensure!(note()?, "it is told");
     goes_on(&server)?;
     maker.plan("")?;
     maker.publish()?;
     refresh(&server)?.json()?;
+    ensure!(!note()?, "it holds again");
     install(&server, "more", &package)?.json()?;
     server.stop()?;
     Ok(())
@@ -292,6 +342,76 @@ fn two_catalogs_that_give_an_id_to_others_leave_it_to_the_admin() -> Result<()> 
     Ok(())
 }
 
+/// A catalog of which two of three keys sign the root, and two of three others the index.
+fn of_two_of_three(maker: &Maker) -> Result<[[String; 3]; 2]> {
+    let folder = &maker.folder;
+    fs::remove_dir_all(maker.catalog())?;
+    fs::create_dir_all(maker.catalog().join("packages"))?;
+    maker.plan("")?;
+    maker.add("0.1.0", "publisher.key")?;
+    let three = |of: &str| -> Result<[String; 3]> {
+        let new = |number: u8| key(folder, &format!("{of}-{number}.key"));
+        Ok([new(1)?, new(2)?, new(3)?])
+    };
+    let all = [three("root")?, three("index")?];
+    let mut make = vec!["catalog", "root", "catalog", "--threshold", "2", "--index-threshold", "2"];
+    for (flag, keys) in ["--root-key", "--index-key"].into_iter().zip(&all) {
+        keys.iter().for_each(|key| make.extend([flag, key]));
+    }
+    let told = done(folder, &make)?;
+    ensure!(told.contains("2 of its 3 keys must sign it"), "{told}");
+    let told = done(folder, &["catalog", "build", "catalog"])?;
+    ensure!(told.contains("2 of 3 keys must sign it"), "{told}");
+    Ok(all)
+}
+
+#[test]
+fn two_of_three_sign() -> Result<()> {
+    let setup = Setup::new()?;
+    let maker = Maker::new(&setup.folder().join("maker"))?;
+    let [roots, _] = of_two_of_three(&maker)?;
+    let (folder, catalog) = (&maker.folder, maker.catalog());
+    let server = setup.start()?;
+    let add =
+        |trust: &[&String]| server.client().post("/v1/catalogs", &json!({"source": catalog, "trust": trust}));
+    let sign = |file: &str| done(folder, &["catalog", "sign", "catalog", "--key", file]);
+    for (part, next, at) in
+        [("root", "next-root.json", "root/1.json"), ("index", "next-index.json", "index.json")]
+    {
+        let (next, at) = (catalog.join(next), catalog.join(at));
+        let told = sign(&format!("{part}-1.key"))?;
+        ensure!(told.contains("1 of 2 keys of root 1: more are needed"), "{told}");
+        ensure!(next.exists() && !at.exists(), "one of two isn't enough");
+        // The same key again counts once.
+        let told = sign(&format!("{part}-1.key"))?;
+        ensure!(told.contains("1 of 2 keys of root 1: more are needed"), "{told}");
+        ensure!(next.exists() && !at.exists());
+        // Whoever gives it to the server all the same is refused, also with the signature twice.
+        let waits = fs::read(&next)?;
+        let mut twice: Value = serde_json::from_slice(&waits)?;
+        let signature = twice["signatures"][0].clone();
+        twice["signatures"] = json!([signature, signature]);
+        fs::create_dir_all(catalog.join("root"))?;
+        for (forced, said) in [
+            (waits, "is signed by 1 of the keys that may sign it, and 2 are needed"),
+            (twice.to_string().into_bytes(), "it has two signatures by"),
+        ] {
+            fs::write(&at, forced)?;
+            refused(add(&[&roots[0]])?, 422, "catalog", said)?;
+        }
+        ensure!(catalogs(&server)?.is_empty());
+        fs::remove_file(&at)?;
+        let told = sign(&format!("{part}-3.key"))?;
+        ensure!(told.contains("2 of 2 keys of root 1: in its place"), "{told}");
+        ensure!(!next.exists() && at.exists());
+    }
+    refused(add(&[&roots[1]])?, 422, "catalog", &format!("isn't signed by {}", roots[1]))?;
+    let added = add(&[&roots[0], &roots[2]])?.json()?;
+    assert_eq!((&added["root"], &added["index"]["apps"]), (&json!(1), &json!(1)));
+    fetch(&server, "0.1.0")?;
+    Ok(())
+}
+
 #[test]
 fn a_new_root_changes_keys_and_needs_the_old_ones() -> Result<()> {
     let (maker, server) = site()?;
@@ -315,6 +435,47 @@ fn a_new_root_changes_keys_and_needs_the_old_ones() -> Result<()> {
     ensure!(String::from_utf8_lossy(&output.stderr).contains("signs nothing of this catalog"), "{output:?}");
     server.stop()?;
     Ok(())
+}
+
+#[test]
+fn a_lost_key_is_replaced_by_the_root_of_its_catalog() -> Result<()> {
+    let (maker, server) = site()?;
+    let (folder, client) = (&maker.folder, server.client());
+    let package = fetch(&server, "0.1.0")?;
+    install(&server, "rooms", &package)?.json()?;
+    let new = key(folder, "new.key")?;
+    let signed = |version: &str, by: &str| -> Result<String> {
+        fs::write(folder.join("sent.app.tar"), one_state(version)?)?;
+        done(folder, &["sign", "sent.app.tar", "--key", by])?;
+        client.add_package(&fs::read(folder.join("sent.app.tar"))?)
+    };
+    let upgrade = |server: &Server, package: &str| {
+        server.client().patch("/v1/installations/rooms", &json!({"package": package}))
+    };
+    let by_new = signed("0.2.0", "new.key")?;
+    refused(upgrade(&server, &by_new)?, 409, "publisher-changed", &maker.publisher)?;
+
+    // Neither key says anything of the other one.
+    done(folder, &["catalog", "root", "catalog", "--rotate", &maker.publisher, &new, "com.example"])?;
+    let plan = format!(
+        "name = \"plant\"\n[[publishers]]\nname = \"Example\"\nkeys = [\"{}\", \"{new}\"]\nprefixes = [\"com.example\"]\n",
+        maker.publisher
+    );
+    fs::write(maker.catalog().join("catalog.toml"), plan)?;
+    done(folder, &["catalog", "build", "catalog"])?;
+    maker.sign("index.key")?;
+    refused(upgrade(&server, &by_new)?, 409, "publisher-changed", &maker.publisher)?;
+    maker.sign("root.key")?;
+    assert_eq!(refresh(&server)?.json()?["root"], 2);
+    assert_eq!(upgrade(&server, &by_new)?.json()?["version"], "0.2.0");
+
+    // Whoever has found the old one gets nothing by it, also after a loss of the process.
+    let by_old = signed("0.3.0", "publisher.key")?;
+    refused(upgrade(&server, &by_old)?, 409, "publisher-changed", &new)?;
+    let server = server.restarted()?;
+    refused(upgrade(&server, &by_old)?, 409, "publisher-changed", &new)?;
+    refused(install(&server, "more", &package)?, 409, "publisher-changed", &new)?;
+    goes_on(&server)
 }
 
 #[test]

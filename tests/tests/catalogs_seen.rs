@@ -1,12 +1,16 @@
 //! That which was seen of catalogs: kept over their removal and the restore of a backup, and the time by which they expire.
 
 use std::fs;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ironloom_tests::publishing::{APP, Maker, done, fetch, install, key, refresh, refused, run, site};
+use ironloom_tests::guests;
+use ironloom_tests::publishing::{
+    APP, Maker, PASSPHRASE, done, fetch, install, key, refresh, refused, run, site,
+};
 use ironloom_tests::server::{Server, Setup};
 use serde_json::{Value, json};
 
@@ -337,5 +341,139 @@ fn what_strangers_write_makes_no_lines_and_arrays_are_no_objects() -> Result<()>
     let detail = answer["detail"].as_str().context("no detail")?;
     ensure!(detail.contains("x\\nerror: y") && !detail.contains('\n'), "{detail}");
     server.stop()?;
+    Ok(())
+}
+
+/// The parts of an answer's head that keep browsers from taking it for a page.
+fn kind_of_answer(server: &Server, path: &str) -> Result<[String; 2]> {
+    let url = server.client().url();
+    let mut answer = ureq::get(format!("{url}{path}")).call()?;
+    let header = |name: &str| -> String {
+        let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    let found = [header("content-type"), header("x-content-type-options")];
+    let text = answer.body_mut().read_to_string()?;
+    ensure!(text.contains("<b>x</b>"), "{path}: {text}");
+    Ok(found)
+}
+
+#[test]
+fn markup_in_names_is_shown_as_text() -> Result<()> {
+    let (maker, server) = site()?;
+    let url = server.client().url().to_owned();
+    // As long as the name of an app may be.
+    let long = format!("<b>x</b>{}", "&".repeat(192));
+    for (version, id, name) in [("0.2.0", "rooms", "<b>x</b>"), ("0.3.0", "more", &long)] {
+        let named =
+            |manifest: String| manifest.replacen("name = \"One state\"", &format!("name = \"{name}\""), 1);
+        let package = guests::package_as(APP, version, "one-state", named)?;
+        fs::write(maker.folder.join("new.app.tar"), package.tar())?;
+        done(&maker.folder, &["sign", "new.app.tar", "--key", "publisher.key"])?;
+        done(&maker.folder, &["catalog", "build", "catalog", "--add", "new.app.tar"])?;
+        maker.publish()?;
+        refresh(&server)?.json()?;
+        let offer = format!("plant/{APP}@{version}");
+        let install = ["install", &offer, "--id", id, "--bind", "value=room/{name}"];
+        for (command, shows) in [
+            (&["catalog", "search", "x"][..], true),
+            (&["catalog", "show", APP], true),
+            (&install, false),
+            (&["show", id], false),
+            (&["list"], false),
+        ] {
+            let output = run(&maker.folder, &[command, &["--url", &url]].concat())?;
+            ensure!(output.status.success(), "{command:?}: {output:?}");
+            is_plain(command, &output, if shows { name } else { "" })?;
+        }
+        is_plain(&["inspect"], &run(&maker.folder, &["inspect", "new.app.tar"])?, name)?;
+        let digest = server.client().installation(id)?["package"].as_str().context("no digest")?.to_owned();
+        for path in
+            [format!("/v1/apps/{APP}"), "/v1/apps?words=x".to_owned(), format!("/v1/packages/{digest}")]
+        {
+            assert_eq!(kind_of_answer(&server, &path)?, ["application/json", "nosniff"], "{path}");
+        }
+    }
+    Ok(())
+}
+
+/// What a command has said has this text as it is, and nothing that steers a terminal.
+fn is_plain(command: &[&str], output: &Output, text: &str) -> Result<()> {
+    let all = String::from_utf8([&output.stdout[..], &output.stderr].concat())?;
+    let odd = all.chars().find(|one| *one != '\n' && ironloom_types::text::misleads(*one));
+    ensure!(odd.is_none(), "{command:?} has said {odd:?}: {all}");
+    ensure!(all.contains(text), "{command:?}: {text:?} isn't in {all}");
+    Ok(())
+}
+
+/// Signs an index that this changes without a word of `ironloom catalog sign`; false where nothing else can sign.
+fn publish_by_openssl(maker: &Maker, change: impl Fn(&mut Value)) -> Result<bool> {
+    done(&maker.folder, &["catalog", "build", "catalog"])?;
+    let next = maker.catalog().join("next-index.json");
+    let mut envelope: Value = serde_json::from_slice(&fs::read(&next)?)?;
+    let mut index: Value = serde_json::from_slice(&STANDARD.decode(text(&envelope["payload"])?)?)?;
+    change(&mut index);
+    let payload = index.to_string();
+    let kind = text(&envelope["payloadType"])?;
+    let message = format!("DSSEv1 {} {kind} {} {payload}", kind.len(), payload.len());
+    fs::write(maker.folder.join("message"), message)?;
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "pkeyutl",
+        "-sign",
+        "-rawin",
+        "-inkey",
+        "index.key",
+        "-in",
+        "message",
+        "-out",
+        "signature",
+    ]);
+    openssl.arg("-passin").arg(format!("pass:{PASSPHRASE}")).current_dir(&maker.folder);
+    match openssl.output() {
+        Ok(output) => ensure!(output.status.success(), "{output:?}"),
+        Err(error) => {
+            ironloom_mutate::missing("openssl", "indexes that nobody here would sign", &error.to_string());
+            return Ok(false);
+        }
+    }
+    let signature = STANDARD.encode(fs::read(maker.folder.join("signature"))?);
+    envelope["signatures"] = json!([{"keyid": maker.index, "sig": signature}]);
+    envelope["payload"] = json!(STANDARD.encode(payload));
+    fs::write(maker.catalog().join("index.json"), envelope.to_string())?;
+    Ok(true)
+}
+
+fn text(value: &Value) -> Result<&str> {
+    value.as_str().context("no text")
+}
+
+#[test]
+fn an_index_whose_texts_deceive_is_refused_with_words() -> Result<()> {
+    let (maker, server) = site()?;
+    let seen = server.client().get("/v1/catalogs/plant")?.json()?["index"].clone();
+    let blocked = |reason: &str| json!([{"id": APP, "version": "0.1.0", "reason": reason}]);
+    let changes: [(&str, &dyn Fn(&mut Value)); 4] = [
+        ("\\u{202e}", &|index| index["apps"][0]["name"] = json!("harmless\u{202e}x")),
+        ("\\u{1b}", &|index| index["apps"][0]["name"] = json!("harmless\u{1b}[2J")),
+        ("\\u{a}", &|index| index["blocked"] = blocked("it forgets rooms\nerror: x")),
+        ("\\u{200b}", &|index| index["blocked"] = blocked("it forgets\u{200b} rooms")),
+    ];
+    for (character, change) in changes {
+        if !publish_by_openssl(&maker, change)? {
+            return Ok(());
+        }
+        let problem = refresh(&server)?.problem(422)?;
+        assert_eq!(problem["kind"], "catalog", "{problem}");
+        let detail = text(&problem["detail"])?;
+        let said = format!("has the character {character}, which is none of a text in one line");
+        ensure!(detail.contains(&said), "{said:?} isn't in {detail}");
+        ensure!(!detail.chars().any(ironloom_types::text::misleads), "{detail:?}");
+        assert_eq!(server.client().get("/v1/catalogs/plant")?.json()?["index"], seen);
+    }
+    // Signed by the same hand, and without such a character, it is taken.
+    ensure!(publish_by_openssl(&maker, |index| index["apps"][0]["name"] = json!("harmless"))?);
+    refresh(&server)?.json()?;
+    assert_eq!(server.client().all("/v1/apps")?[0]["name"], "harmless");
     Ok(())
 }

@@ -7,30 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};
 use ironloom_tests::herd::weighing;
 use ironloom_tests::package::Package;
-use ironloom_tests::{Answer, Client, Server, Setup, guests, wait_for, wait_until};
+use ironloom_tests::rehearsing::{of_kind, rehearse, report, start};
+use ironloom_tests::{Client, Server, Setup, guests, wait_until};
 use serde_json::{Value, json};
-
-/// Begins a rehearsal.
-fn start(client: &Client, id: &str, body: &Value) -> Result<Answer> {
-    client.post(&format!("/v1/installations/{id}/rehearsals"), body)
-}
-
-/// Runs a rehearsal to its end, and gives it.
-fn rehearse(client: &Client, id: &str, body: &Value) -> Result<Value> {
-    let begun = start(client, id, body)?.json()?;
-    let path = format!("/v1/installations/{id}/rehearsals/{}", begun["number"]);
-    wait_for("the rehearsal's end", || {
-        let now = client.get(&path)?.json()?;
-        Ok((now["state"] != "running").then_some(now))
-    })
-}
-
-/// The report of one.
-fn report(client: &Client, id: &str, body: &Value) -> Result<Value> {
-    let over = rehearse(client, id, body)?;
-    ensure!(over["state"] == "done", "{over}");
-    Ok(over["report"].clone())
-}
 
 fn file_of(server: &Server, name: &str, package: &Package) -> Result<String> {
     let path: PathBuf = server.setup().folder().join(name);
@@ -93,11 +72,6 @@ fn thermometer() -> Result<Server> {
     heat(client, 1..5)?;
     wait_until_done(client, "rooms")?;
     Ok(server)
-}
-
-fn of_kind<'r>(report: &'r Value, kind: &str) -> Vec<&'r Value> {
-    let all = report["differences"].as_array();
-    all.into_iter().flatten().filter(|one| one["kind"] == kind).collect()
 }
 
 #[test]
@@ -527,5 +501,57 @@ fn a_rehearsal_starts_from_the_last_copy_before_its_time() -> Result<()> {
     ensure!(copied < earliest && earliest <= from, "{detail}");
     let found = report(client, "sums", &json!({"from": earliest, "change": change}))?;
     assert_eq!((&found["start"]["kind"], &found["same"]), (&json!("copy"), &json!(true)));
+    Ok(())
+}
+
+/// The number of a process's scheduling policy, which is the 41st field of its line.
+fn policy_of(pid: &str) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may have blanks, comes the third.
+    stat.rsplit_once(") ")?.1.split_whitespace().nth(41 - 3)?.parse().ok()
+}
+
+/// The processes that a server has begun for rehearsals.
+fn workers_of(server: &Server) -> Result<Vec<String>> {
+    let children = format!("/proc/{0}/task", server.pid());
+    let mut found = Vec::new();
+    for task in std::fs::read_dir(children)? {
+        // A thread may end meanwhile, and so may a child.
+        let own = std::fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+        let is_worker = |pid: &&str| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == b"rehearsal-worker")
+        };
+        found.extend(own.split_whitespace().filter(is_worker).map(str::to_owned));
+    }
+    Ok(found)
+}
+
+#[test]
+fn a_rehearsal_runs_where_nothing_else_wants_the_processor() -> Result<()> {
+    const SCHED_IDLE: u32 = 5;
+    let server = fed()?;
+    let client = server.client();
+    weigh(client, 1, 0..1)?;
+    let bindings = json!({"weight": ["farm/{pig}/weight"], "feed": ["farm/{pig}/feed"]});
+    install(client, "pigs", &version("pigs", "1.0.0")?, bindings, json!({}))?;
+    weigh(client, 200, 1..40)?;
+    wait_until_done(client, "pigs")?;
+    let begun = start(client, "pigs", &json!({"from": "beginning"}))?.json()?;
+    let path = format!("/v1/installations/pigs/rehearsals/{}", begun["number"]);
+    // It confines itself as soon as it is there.
+    let mut seen = Vec::new();
+    wait_until("the worker to be idle", || {
+        let policies = workers_of(&server)?.iter().filter_map(|pid| policy_of(pid)).collect::<Vec<_>>();
+        seen.extend(policies.iter().copied());
+        ensure!(
+            client.get(&path)?.json()?["state"] == "running" || policies.contains(&SCHED_IDLE),
+            "it is over, and its worker was seen as {seen:?}"
+        );
+        Ok(policies.contains(&SCHED_IDLE))
+    })?;
+    // The server itself isn't.
+    assert_eq!(policy_of(&server.pid().to_string()), Some(0));
+    client.delete(&path)?;
     Ok(())
 }

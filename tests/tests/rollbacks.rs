@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use ironloom_tests::apps::{counts, install, number, wait_for_installation, wait_for_readings};
+use ironloom_tests::apps::{change, counts, install, number, wait_for_installation, wait_for_readings};
+use ironloom_tests::driving::{Bench, outcomes, points, state_of_set_points, told, wait_until_connected};
 use ironloom_tests::model::state_of;
 use ironloom_tests::package::Package;
 use ironloom_tests::steps::{STEPS_OF_A_COPY, STEPS_OF_A_VERSION};
@@ -97,19 +98,83 @@ fn goes_back(engine: &str, restarts: bool) -> Result<()> {
     Ok(())
 }
 
-/// Says whether a deed was done, and fails where it was done by halves.
-fn is_done(deed: &str, now: &Value) -> Result<bool> {
-    let has_trial = now["trial"].is_object();
-    match deed {
-        "upgrade" => ensure!((now["version"] == "0.2.0") == has_trial, "{now}"),
-        "rollback" => ensure!((now["version"] == "0.1.0") != has_trial, "{now}"),
-        _ => assert_eq!(now["version"], "0.2.0"),
-    }
-    Ok(if deed == "upgrade" { has_trial } else { !has_trial })
+/// Something that is done on a server which is killed meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    Upgrade,
+    UpgradeWithoutCopy,
+    /// Of an upgrade that asks for more.
+    Accept,
+    RollBack,
+    Commit,
 }
 
-/// The same on a server that is killed at a step of a deed: afterwards it is as before or as after, and goes on.
-fn killed_at(engine: &str, step: &str, deed: &[&str]) -> Result<()> {
+impl Deed {
+    /// The name that the audit log has for it.
+    fn action(self) -> &'static str {
+        match self {
+            Self::Upgrade | Self::UpgradeWithoutCopy => "changeInstallation",
+            Self::Accept => "acceptConsent",
+            Self::RollBack => "rollback",
+            Self::Commit => "commitUpgrade",
+        }
+    }
+
+    /// The version that it brings, as far as it is another one than before.
+    fn version(self, is_done: bool) -> &'static str {
+        match self {
+            Self::Commit => "0.2.0",
+            Self::RollBack if is_done => "0.1.0",
+            Self::RollBack => "0.2.0",
+            _ if is_done => "0.2.0",
+            _ => "0.1.0",
+        }
+    }
+
+    /// Says whether there is something to go back to.
+    fn has_trial(self, is_done: bool) -> bool {
+        match self {
+            Self::Upgrade | Self::Accept => is_done,
+            Self::UpgradeWithoutCopy => false,
+            Self::RollBack | Self::Commit => !is_done,
+        }
+    }
+
+    /// Does all that comes before it; gives the command that does it.
+    fn prepared(self, server: &Server) -> Result<Vec<String>> {
+        let file = file_of(server, &next()?)?;
+        let words: Vec<&str> = match self {
+            Self::Upgrade => vec!["upgrade", "sums", &file],
+            Self::UpgradeWithoutCopy => vec!["upgrade", "sums", &file, "--no-copy"],
+            Self::Accept => {
+                let more = |manifest| manifest + "[alarms.high]\nseverity = \"high\"\n";
+                let package = guests::package_as("com.example.one-state", "0.2.0", "one-state", more)?;
+                let package = server.client().add_package(&package.tar())?;
+                let waits = server.client().patch("/v1/installations/sums", &json!({"package": package}))?;
+                ensure!(waits.status == 202, "{}", waits.text());
+                vec!["consents", "accept", "sums", "--consent"]
+            }
+            Self::RollBack | Self::Commit => {
+                server.cli_json(&["upgrade", "sums", &file])?;
+                vec![if self == Self::Commit { "commit" } else { "rollback" }, "sums"]
+            }
+        };
+        let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        if self == Self::Accept {
+            let waits = server.client().get("/v1/consents/sums")?.json()?;
+            words.push(waits["consent"].as_str().context("no digest")?.to_owned());
+        }
+        Ok(words)
+    }
+
+    /// Counts the entries of it that the audit log has.
+    fn told(self, client: &Client) -> Result<usize> {
+        Ok(client.all(&format!("/v1/audit?action={}&result=done", self.action()))?.len())
+    }
+}
+
+/// A server that is killed at a step of a deed: afterwards it is as before or as after, and goes on.
+fn killed_at(engine: &str, step: &str, deed: Deed, is_after: bool) -> Result<()> {
     // Checkpoints come as they will, and a stop leaves all of the state in the store.
     let base = Setup::new()?.config(format!("[store]\nengine = \"{engine}\"\n"));
     let server = base.start()?;
@@ -118,20 +183,14 @@ fn killed_at(engine: &str, step: &str, deed: &[&str]) -> Result<()> {
         server.client().push_one("a/1", n)?;
         wait_for_readings(server.client(), n)?;
     }
-    let file = file_of(&server, &next()?)?;
-    let is_upgrade = deed == ["upgrade"];
-    if !is_upgrade {
-        server.cli_json(&["upgrade", "sums", &file])?;
-    }
+    let arguments = deed.prepared(&server)?;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     server.client().push_one("a/2", 4)?;
     wait_for_readings(server.client(), 4)?;
+    let told_before = deed.told(server.client())?;
     ensure!(server.stop()?.success());
 
     let mut server = base.clone().env("FAILPOINTS", step).start()?;
-    let mut arguments = vec![deed[0], "sums"];
-    if is_upgrade {
-        arguments.push(&file);
-    }
     let failed = server.cli(&arguments)?;
     ensure!(!failed.status.success(), "it should have ended the server");
     let ended = server.wait().context("the binary needs --features failpoints")?;
@@ -140,13 +199,17 @@ fn killed_at(engine: &str, step: &str, deed: &[&str]) -> Result<()> {
     let server = base.start()?;
     let client = server.client();
     let now = wait_for_readings(client, 4)?;
-    let has_trial = now["trial"].is_object();
-    let copies = || -> Result<Vec<Value>> {
-        let copies = client.get("/v1/installations/sums/copies")?.json()?;
-        Ok(copies["items"].as_array().cloned().unwrap_or_default())
-    };
-    let is_after = is_done(deed[0], &now)?;
-    ensure!(!has_trial || copies()?.iter().any(|copy| copy["rollback"] == true), "{now}");
+    let found = (now["version"].as_str(), now["trial"].is_object());
+    assert_eq!(found, (Some(deed.version(is_after)), deed.has_trial(is_after)), "{now}");
+    ensure!(!found.1 || copies(client)?.iter().any(|copy| copy["rollback"] == true), "{now}");
+    is_told(&server, deed, told_before + usize::from(is_after))?;
+    if deed == Deed::Accept {
+        assert_eq!(
+            client.all("/v1/consents")?.len(),
+            usize::from(!is_after),
+            "it waits as long as it isn't done"
+        );
+    }
     // What a copy that didn't come about has left goes.
     wait_until("nothing to be purged", || {
         Ok(client.all("/v1/kept")?.iter().all(|kept| kept["state"] == "kept"))
@@ -154,9 +217,11 @@ fn killed_at(engine: &str, step: &str, deed: &[&str]) -> Result<()> {
     let sums = [("1".to_owned(), (3, 6.0)), ("2".to_owned(), (1, 4.0))];
     wait_until("its state", || Ok(state_of(client, "sums")? == sums.clone().into()))?;
     if !is_after {
-        ensure!(server.cli(&arguments)?.status.success(), "it can be done now");
+        let again = server.cli(&arguments)?;
+        ensure!(again.status.success(), "it can be done now: {again:?}");
+        is_told(&server, deed, told_before + 1)?;
     }
-    if is_upgrade {
+    if deed.has_trial(true) {
         server.cli_json(&["rollback", "sums"])?;
     }
     let done = wait_for_readings(client, 4)?;
@@ -169,10 +234,26 @@ fn killed_at(engine: &str, step: &str, deed: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn killed_at_all(deed: &str, steps: &[&str]) -> Result<()> {
+fn copies(client: &Client) -> Result<Vec<Value>> {
+    let copies = client.get("/v1/installations/sums/copies")?.json()?;
+    Ok(copies["items"].as_array().cloned().unwrap_or_default())
+}
+
+/// The audit log tells of so many of these deeds, and is whole.
+fn is_told(server: &Server, deed: Deed, times: usize) -> Result<()> {
+    assert_eq!(deed.told(server.client())?, times, "entries of {}", deed.action());
+    let verified = server.cli(&["audit", "verify"])?;
+    ensure!(verified.status.success(), "{verified:?}");
+    Ok(())
+}
+
+/// Killed at each of these steps, before or after the record of the deed.
+fn killed_at_all(deed: Deed, before: &[&str], after: &[&str]) -> Result<()> {
+    let steps = || before.iter().map(|step| (step, false)).chain(after.iter().map(|step| (step, true)));
     for engine in ["redb", "sled"] {
-        for step in steps {
-            killed_at(engine, step, &[deed]).with_context(|| format!("engine {engine}, {deed}, {step}"))?;
+        for (step, is_after) in steps() {
+            killed_at(engine, step, deed, is_after)
+                .with_context(|| format!("engine {engine}, {deed:?}, {step}"))?;
         }
     }
     Ok(())
@@ -180,18 +261,27 @@ fn killed_at_all(deed: &str, steps: &[&str]) -> Result<()> {
 
 #[test]
 fn a_server_that_is_killed_while_it_upgrades_has_done_it_or_not() -> Result<()> {
-    killed_at_all("upgrade", &STEPS_OF_A_COPY)?;
-    killed_at_all("upgrade", &STEPS_OF_A_VERSION[..1])
+    killed_at_all(Deed::Upgrade, &STEPS_OF_A_COPY, &STEPS_OF_A_VERSION[..1])
+}
+
+#[test]
+fn a_server_that_is_killed_while_it_upgrades_without_a_copy_has_done_it() -> Result<()> {
+    killed_at_all(Deed::UpgradeWithoutCopy, &[], &STEPS_OF_A_VERSION[..1])
+}
+
+#[test]
+fn a_server_that_is_killed_while_a_consent_is_given_has_done_it_or_not() -> Result<()> {
+    killed_at_all(Deed::Accept, &STEPS_OF_A_COPY, &STEPS_OF_A_VERSION[..1])
 }
 
 #[test]
 fn a_server_that_is_killed_while_it_rolls_back_has_done_it_or_not() -> Result<()> {
-    killed_at_all("rollback", &STEPS_OF_A_VERSION[1..3])
+    killed_at_all(Deed::RollBack, &STEPS_OF_A_VERSION[1..2], &STEPS_OF_A_VERSION[2..3])
 }
 
 #[test]
-fn a_server_that_is_killed_while_it_commits_has_done_it_or_not() -> Result<()> {
-    killed_at_all("commit", &STEPS_OF_A_VERSION[3..])
+fn a_server_that_is_killed_while_it_commits_has_done_it() -> Result<()> {
+    killed_at_all(Deed::Commit, &[], &STEPS_OF_A_VERSION[3..])
 }
 
 /// An app of texts, whose next version panics at `panic`; the first refuses that.
@@ -286,6 +376,49 @@ fn an_upgrade_is_committed_by_people_or_by_time() -> Result<()> {
             by("-host", "commitUpgrade"),
         ]
     );
+    Ok(())
+}
+
+/// A copy of the state of eight keys, each of one byte with 16 bytes, takes 8 · (1 + 16 + 128) = 1160 bytes.
+#[test]
+fn a_copy_that_has_no_room_refuses_the_upgrade() -> Result<()> {
+    let server = Setup::new()?.config("[copies]\nbytes = \"1159 B\"\n").start()?;
+    let client = server.client();
+    install_sums(client)?;
+    for n in 1..=8 {
+        client.push_one(&format!("a/{n}"), n)?;
+    }
+    wait_for_readings(client, 8)?;
+    let package = client.add_package(&next()?.tar())?;
+    let refused = client.patch("/v1/installations/sums", &json!({"package": package}))?.problem(422)?;
+    assert_eq!(refused["kind"], "copies-full");
+    let detail = refused["detail"].as_str().unwrap_or_default();
+    let said = "a copy of the state of sums takes 1160 bytes, and 0 of the 1159 that copies may have";
+    ensure!(detail.starts_with(said), "{refused}");
+    let now = client.installation("sums")?;
+    assert_eq!((&now["version"], number(&now, "revision")), (&json!("0.1.0"), 1));
+    assert_eq!((copies(client)?, client.all("/v1/kept")?), (Vec::new(), Vec::new()), "nothing is left of it");
+    client.push_one("a/1", 9)?;
+    wait_for_readings(client, 9)?;
+
+    let file = file_of(&server, &next()?)?;
+    let failed = server.cli(&["upgrade", "sums", &file])?;
+    let said = String::from_utf8(failed.stderr)?;
+    ensure!(!failed.status.success() && said.contains("`ironloom upgrade --no-copy`"), "{said}");
+    let upgraded = server.cli_json(&["upgrade", "sums", &file, "--no-copy"])?;
+    assert_eq!((&upgraded["version"], &upgraded["trial"]), (&json!("0.2.0"), &Value::Null));
+    let back = client.post("/v1/installations/sums/rollback", &json!({}))?.problem(409)?;
+    assert_eq!(back["kind"], "no-trial");
+
+    // One byte more is enough.
+    let server = Setup::new()?.config("[copies]\nbytes = \"1160 B\"\n").start()?;
+    install_sums(server.client())?;
+    for n in 1..=8 {
+        server.client().push_one(&format!("a/{n}"), n)?;
+    }
+    wait_for_readings(server.client(), 8)?;
+    let file = file_of(&server, &next()?)?;
+    ensure!(server.cli_json(&["upgrade", "sums", &file])?["trial"].is_object());
     Ok(())
 }
 
@@ -404,5 +537,50 @@ fn whoever_upgrades_rolls_back_commits_and_uninstalls_at_once_leaves_one_or_the_
     wait_until("the copies to go", || {
         Ok(client.all("/v1/kept")?.iter().all(|kept| kept["state"] == "kept"))
     })?;
+    Ok(())
+}
+
+/// One version's set-points before the upgrade, the other's behind it, one of them still open.
+#[test]
+fn a_rollback_sends_no_machine_anything_twice() -> Result<()> {
+    let Some(bench) = Bench::new("set-points over a rollback", 60_000, json!({}))? else { return Ok(()) };
+    let stations = bench.broker.subscribe("stations/#")?;
+    let accepted =
+        |station: &str| wait_until("its outcome", || Ok(outcomes(bench.client(), station)? == ["accepted"]));
+    bench.wish("1", 16.0)?;
+    accepted("1")?;
+    let next = guests::package_as("com.example.driver", "0.2.0", "driver", |manifest| manifest)?;
+    let package = bench.client().add_package(&next.tar())?;
+    let upgraded = change(bench.client(), "driver", &json!({"package": package}))?.json()?;
+    ensure!(upgraded["trial"].is_object(), "{upgraded}");
+    bench.wish("2", 20.0)?;
+    accepted("2")?;
+    assert_eq!(told(&stations)?, [("1".to_owned(), vec![16.0]), ("2".to_owned(), vec![20.0])].into());
+    let Bench { mut broker, server } = bench;
+    let client = server.client();
+    broker.kill()?;
+    wait_until("the loss", || Ok(state_of_set_points(client)? != "running"))?;
+    client.push_one("site/3/wish", 24.0)?;
+    wait_until("it to be open", || {
+        let intents = points(client)?.get("plant/3/limit").map(|point| point["intents"].clone());
+        Ok(intents.as_ref().and_then(Value::as_array).is_some_and(|intents| intents.len() == 1))
+    })?;
+
+    let back = server.cli_json(&["rollback", "driver"])?;
+    assert_eq!((&back["version"], &back["trial"]), (&json!("0.1.0"), &Value::Null));
+    wait_until("its end", || Ok(outcomes(client, "3")? == ["revoked"]))?;
+    wait_for_installation(client, "driver", "what it takes again", |now| {
+        number(now, "lag.readings") == 0 && number(now, "counters.held_back") == 2
+    })?;
+    broker.start_again()?;
+    let stations = broker.subscribe("stations/#")?;
+    wait_until_connected(client)?;
+    client.push_one("site/4/wish", 12.0)?;
+    wait_until("its outcome", || Ok(outcomes(client, "4")? == ["accepted"]))?;
+    // Nobody vouches for those of the version that went: these machines are told to be safe.
+    wait_until("safe values", || Ok(told(&stations)?.len() == 3))?;
+    let one = |station: &str, value: f64| (station.to_owned(), vec![value]);
+    assert_eq!(told(&stations)?, [one("1", 6.0), one("2", 6.0), one("4", 12.0)].into());
+    assert_eq!(number(&client.installation("driver")?, "counters.held_back"), 2);
     Ok(())
 }
