@@ -215,7 +215,13 @@ impl Facade for Fake {
     fn commit(&self, id: InstallationId) -> Later<'_, Installation> {
         later(Err(Problem::conflict("no-trial", id.to_string())))
     }
-    fn roll_back(&self, id: InstallationId, keep_cursor: bool, dry_run: bool) -> Later<'_, RolledBack> {
+    fn roll_back(
+        &self,
+        id: InstallationId,
+        _: RollbackRequest,
+        keep_cursor: bool,
+        dry_run: bool,
+    ) -> Later<'_, RolledBack> {
         later(Err(Problem::conflict("no-trial", format!("{id} {keep_cursor} {dry_run}"))))
     }
     fn replay(&self, id: InstallationId, request: ReplayRequest) -> Later<'_, Replay> {

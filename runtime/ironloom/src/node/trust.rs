@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::catalogs::Catalog;
 use super::{Node, problems};
 use crate::api::facade::{Answer, InstallRequest, Place, Problem};
-use crate::config::{NotAllowed, Policy};
+use crate::config::{Config, NotAllowed, Policy};
 use crate::fold::KnownPackage;
 use crate::records::installation::Installation;
 use crate::records::owner::{AppOwner, MOST_OWNERS};
@@ -87,6 +87,15 @@ impl Node {
 }
 
 impl Node {
+    /// 409 where the host's policy is another one than a change was planned with. Whoever calls this holds `installing`.
+    pub(super) fn check_same_policy(&self, planned: &Config) -> Answer<()> {
+        if self.config.load().policy == planned.policy {
+            return Ok(());
+        }
+        let detail = "the host's policy was changed in the meantime; nothing is changed";
+        Err(Problem::conflict("revision", detail).hint("Send the request again."))
+    }
+
     /// Why a catalog or the host's policy is against a package that runs: a catalog blocks the version, or has revoked the keys. That its index has
     /// expired is no reason.
     pub(super) fn against(&self, package: Digest) -> Option<String> {
