@@ -1029,10 +1029,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/readyz",
         id: "showReadiness",
         needs: Action::Probe,
-        summary: "Whether the server is ready",
+        summary: "Whether the server is ready; the reasons and the notes only for those who may read",
         answers: &[
             Success { status: 200, when: "It does", types: &[JSON_TYPE] },
-            Success { status: 503, when: "It isn't, with the reasons", types: &[JSON_TYPE] },
+            Success { status: 503, when: "It isn't", types: &[JSON_TYPE] },
         ],
         gives: Some(shapes::one::<Readiness>),
         handler: || get(system::ready),

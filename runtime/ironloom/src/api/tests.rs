@@ -444,8 +444,11 @@ impl Platform for Fake {
     fn usage(&self, _: UsageQuery) -> Later<'_, Usage> {
         later(Ok(Usage::default()))
     }
-    fn readiness(&self) -> Readiness {
-        Readiness { ready: false, reasons: vec!["clock".to_owned()], notes: Vec::new() }
+    fn readiness(&self) -> Later<'_, Readiness> {
+        later(Ok(Readiness { ready: false, reasons: vec!["clock".to_owned()], notes: Vec::new() }))
+    }
+    fn is_ready(&self) -> bool {
+        false
     }
     fn metrics(&self) -> String {
         "ironloom_readings_total 0\n# EOF\n".to_owned()

@@ -155,6 +155,7 @@ pub(crate) struct Node {
     auditing: audit::Auditing,
     /// One backup at a time.
     backups: Arc<Semaphore>,
+    was_ready: platform::WasReady,
     /// When it was started.
     started: status::Started,
     /// Bytes that the data folder took at earlier times.
