@@ -1,4 +1,4 @@
-//! What comes of a key that a catalog has revoked: a further signature doesn't hide it, and whoever has it hands nothing over.
+//! Keys that a catalog has revoked or the host denies: a further signature doesn't hide it, and whoever has it hands nothing over.
 
 use std::fs;
 use std::path::Path;

@@ -117,8 +117,7 @@ impl Node {
         routes: Vec<PreparedRoutes>,
         config: &Config,
     ) -> Answer<Vec<Option<crate::api::facade::Installation>>> {
-        let mut given = self.admin.installing.lock().await;
-        self.check_same_policy(config)?;
+        let mut given = self.installing_under(config).await?;
         self.check_again(requests, &new)?;
         let kept = self.kept_again(requests).await?;
         let mut trust = self.trust();

@@ -319,8 +319,7 @@ impl Node {
             true => Some(self.migrated(lane, before, (&known, &revision), &code, place).await?),
             false => None,
         };
-        let _installing = self.admin.installing.lock().await;
-        self.check_same_policy(&config)?;
+        let _installing = self.installing_under(&config).await?;
         if rewired.is_some()
             && let Some(circle) = find_cycle(&lane.id, &revision.bindings, &*self.lanes)
         {

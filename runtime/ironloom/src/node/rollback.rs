@@ -141,8 +141,7 @@ impl Node {
             return Err(Problem::conflict("revision", detail).hint("Send the request again."));
         }
         self.rights_back(&lane, &known, &before.copy.revision).check(id, consent)?;
-        let mut given = self.admin.installing.lock().await;
-        self.check_same_policy(&before.config)?;
+        let mut given = self.installing_under(&before.config).await?;
         if let Some(circle) = find_cycle(id, &before.copy.revision.bindings, &*self.lanes) {
             return Err(problems::not_changed(&circle.into()));
         }

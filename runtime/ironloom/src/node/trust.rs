@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tokio::sync::MutexGuard;
+
 use super::catalogs::Catalog;
 use super::{Node, problems};
 use crate::api::facade::{Answer, InstallRequest, Place, Problem};
@@ -15,7 +17,7 @@ use ironloom_trust::catalog::index::Publisher;
 use ironloom_trust::catalog::rules::{self, Candidate, Word};
 use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::{Timestamp, host_time};
-use ironloom_types::ids::{AppId, CatalogNumber, Digest, InstallationId};
+use ironloom_types::ids::{AppId, CatalogNumber, Digest, Generation, InstallationId};
 use ironloom_types::text::listed;
 
 /// The key that a request names as an app's publisher.
@@ -87,10 +89,11 @@ impl Node {
 }
 
 impl Node {
-    /// 409 where the host's policy is another one than a change was planned with. Whoever calls this holds `installing`.
-    pub(super) fn check_same_policy(&self, planned: &Config) -> Answer<()> {
+    /// Takes `installing` for a change that was planned by a configuration. 409 where the host's policy is another one by now.
+    pub(super) async fn installing_under(&self, planned: &Config) -> Answer<MutexGuard<'_, Generation>> {
+        let installing = self.admin.installing.lock().await;
         if self.config.load().policy == planned.policy {
-            return Ok(());
+            return Ok(installing);
         }
         let detail = "the host's policy was changed in the meantime; nothing is changed";
         Err(Problem::conflict("revision", detail).hint("Send the request again."))

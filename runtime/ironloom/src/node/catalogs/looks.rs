@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::records::owner::AppOwner;
 use ironloom_types::ids::Digest;
 
-/// What was found, for as long as catalogs, packages and the configuration are the same.
+/// The reasons that were found, for as long as catalogs, packages and the configuration are the same.
 #[derive(Default)]
 pub(in crate::node) struct Looks(Mutex<Found>);
 
