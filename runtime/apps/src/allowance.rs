@@ -168,6 +168,18 @@ impl PartialLimits {
     }
 }
 
+/// Limits of which none is more than a policy allows.
+pub fn within(limits: &Limits, most: &PartialLimits) -> Limits {
+    let limit = |kind: LimitKind| most.get(kind).map_or(u64::MAX, |most| most).min(kind.of(limits));
+    Limits {
+        memory: limit(LimitKind::Memory),
+        cpu: limit(LimitKind::Cpu),
+        state: limit(LimitKind::State),
+        share: limit(LimitKind::Share),
+        points: limit(LimitKind::Points),
+    }
+}
+
 /// Returns what holds: what the manifest asks for, and the default where it asks for nothing, but no more
 /// than the admin grants. Where nothing was granted the default is; an app that asks for more has to
 /// be granted it, so that nobody installs a hungry app without knowing.

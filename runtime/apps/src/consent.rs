@@ -253,6 +253,24 @@ impl Rights {
         }
         all
     }
+
+    /// The part of these rights that somebody has taken away: it goes beyond the `present` ones, which a version with this
+    /// manifest has. Whatever that version doesn't declare, it couldn't have.
+    pub fn taken_away(&self, present: &Self, manifest: &Manifest) -> Vec<Excess> {
+        let could_have = |excess: &Excess| match excess.field.split_once('.') {
+            Some(("capabilities", _)) => false,
+            Some(("inputs", name)) => manifest.input(name).is_some(),
+            Some(("outputs", name)) => manifest.output(name).is_some(),
+            Some(("limits", name)) => {
+                let kind = LimitKind::ALL.into_iter().find(|kind| kind.name() == name);
+                kind.is_none_or(|kind| manifest.limits.get(kind) != present.limits.get(kind))
+            }
+            _ => true,
+        };
+        let mut taken = self.beyond(present);
+        taken.retain(could_have);
+        taken
+    }
 }
 
 impl OutputRight {

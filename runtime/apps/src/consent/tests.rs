@@ -101,6 +101,35 @@ fn each_kind_of_right_that_is_more_is_found() {
 }
 
 #[test]
+fn what_the_present_version_cannot_have_was_not_taken_from_it() {
+    let before = rights(PIGS, &[WEIGHT, GATE], &[("gate", "0..10")]);
+    let pigs = Manifest::parse(PIGS).unwrap();
+    let fields = |present: &Rights, manifest: &Manifest| {
+        let taken = before.taken_away(present, manifest);
+        taken.into_iter().map(|excess| excess.field).collect::<Vec<_>>()
+    };
+    assert_eq!(fields(&before, &pigs), [""; 0]);
+    // An admin's deeds.
+    assert_eq!(fields(&Rights { mode: Mode::Shadow, ..before.clone() }, &pigs), ["mode"]);
+    assert_eq!(fields(&rights(PIGS, &[WEIGHT, GATE], &[]), &pigs), ["outputs.gate"]);
+    assert_eq!(fields(&rights(PIGS, &[WEIGHT, GATE], &[("gate", "0..9")]), &pigs), ["outputs.gate"]);
+    let narrow = ("weight", "farm/barn-2/pig/{t}/weight");
+    assert_eq!(fields(&rights(PIGS, &[narrow, GATE], &[("gate", "0..10")]), &pigs), ["inputs.weight"]);
+    let mut lower = before.clone();
+    lower.limits.set(LimitKind::Memory, 8 << 20);
+    assert_eq!(fields(&lower, &pigs), ["limits.memory"]);
+    // The version's own: it asks for no more, and has neither output nor capability.
+    let text = "manifest = 1\nid = \"com.example.pigs\"\nname = \"Pigs\"\nversion = \"9.0.0\"\n\
+                [inputs.weight]\ntype = \"real\"\nunit = \"kg\"\n[limits]\nmemory = \"8 MiB\"\n";
+    let manifest = Manifest::parse(text).unwrap();
+    let mut other = rights(text, &[WEIGHT], &[]);
+    (other.app, other.limits) = (before.app.clone(), lower.limits);
+    assert_eq!(fields(&other, &manifest), [""; 0]);
+    other.mode = Mode::Advise;
+    assert_eq!(fields(&other, &manifest), ["mode"]);
+}
+
+#[test]
 fn free_segments_and_many_points_are_told() {
     let manifest = Manifest::parse(PIGS).unwrap();
     let words =

@@ -132,7 +132,13 @@ pub(crate) trait Facade: Platform {
     fn commit(&self, id: InstallationId) -> Later<'_, Installation>;
     /// Goes back to the version and the state from before an upgrade, or with `dry_run` only says what that would be; 409
     /// where there is none. Readings since then are taken again, with effects held back, unless the cursor is kept.
-    fn roll_back(&self, id: InstallationId, keep_cursor: bool, dry_run: bool) -> Later<'_, RolledBack>;
+    fn roll_back(
+        &self,
+        id: InstallationId,
+        request: RollbackRequest,
+        keep_cursor: bool,
+        dry_run: bool,
+    ) -> Later<'_, RolledBack>;
 
     /// Lists the readings of the installation's outputs, by sequence.
     fn outputs(&self, id: InstallationId, query: OutputsQuery) -> Later<'_, Page<ReadingItem>>;

@@ -17,7 +17,7 @@ use super::body::{Json, Nothing, Optional};
 use super::condition::{IfMatch, Tag};
 use super::facade::{
     AllInstalled, Backlog, Facade, InstallRequest, LogPage, MAX_INSTALLS, OutputsQuery, ReplayRequest,
-    RevisionRequest,
+    RevisionRequest, RollbackRequest,
 };
 use super::held::{Held, while_wanted};
 use super::journal::readings_query;
@@ -221,11 +221,11 @@ pub(super) async fn rollback(
     Id(id): Id,
     headers: HeaderMap,
     mut params: Params,
-    Optional(Nothing {}): Optional<Nothing>,
+    Optional(request): Optional<RollbackRequest>,
 ) -> Result<Response, Problem> {
     check_match(&api, &headers, &id)?;
     let (keep_cursor, dry_run) = (params.flag("keep-cursor")?, params.flag("dry-run")?);
-    answers::done(&api, &api.node.roll_back(id, keep_cursor, dry_run).await?).await
+    answers::done(&api, &api.node.roll_back(id, request, keep_cursor, dry_run).await?).await
 }
 
 /// Runs its recorded invocations again, and compares.

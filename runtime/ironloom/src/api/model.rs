@@ -659,8 +659,11 @@ pub(crate) struct Health {
 pub(crate) struct Readiness {
     /// Whether it is ready.
     pub ready: bool,
+    /// Left out for those who may not read, as the notes are.
+    #[serde(default)]
     pub reasons: Vec<String>,
     /// Notes about unusual settings, such as the feed's clock or an insecure address.
+    #[serde(default)]
     pub notes: Vec<String>,
 }
 

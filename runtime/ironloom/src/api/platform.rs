@@ -79,7 +79,9 @@ pub(crate) trait Platform: Send + Sync + 'static {
     /// Who and what takes how much.
     fn usage(&self, query: UsageQuery) -> Later<'_, Usage>;
     /// Whether the node does its work, and what to know about it.
-    fn readiness(&self) -> Readiness;
+    fn readiness(&self) -> Later<'_, Readiness>;
+    /// Ready or not, without the work of saying why. May be a second old.
+    fn is_ready(&self) -> bool;
     /// The metrics, in the text form of Prometheus (OpenMetrics).
     fn metrics(&self) -> String;
 }

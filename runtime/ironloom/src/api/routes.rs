@@ -12,8 +12,8 @@ use super::facade::{
     Invocation, KeptState, LogLevel, NeverUsed, NewToken, NoteRequest, Offer, PackageInfo, PendingConsent,
     PointDetail, PointItem, PointRequest, Readiness, ReadingItem, RefreshRequest, Rehearsal,
     RehearsalRequest, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset, Resumed,
-    RetiredPoints, Revised, RevisionRequest, RolledBack, SetLogLevel, SetTime, ShelveRequest, Status,
-    TimeSet, Timer, TokenInfo, TokenRequest, Usage,
+    RetiredPoints, Revised, RevisionRequest, RollbackRequest, RolledBack, SetLogLevel, SetTime,
+    ShelveRequest, Status, TimeSet, Timer, TokenInfo, TokenRequest, Usage,
 };
 use super::installations::Resume;
 use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Pace, Parameter, Success};
@@ -334,7 +334,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
         needs: Action::ManageApps,
         summary: "Goes back to the version and the state from before its upgrade, and takes the readings since then again; what it \
                   makes of them is not published again. With keep-cursor=true it goes on without them. 409 where there is \
-                  no upgrade to roll back, or the journal doesn't reach back",
+                  no upgrade to roll back, the journal doesn't reach back, or rights come back that were taken away and to which \
+                  the request doesn't consent",
+        may_be_bare: true,
+        takes: Some(shapes::one::<RollbackRequest>),
         query: &["keep-cursor", "dry-run"],
         answers: &[Success {
             status: 200,
@@ -1031,10 +1034,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "showReadiness",
         needs: Action::Probe,
         pace: Pace::Unbounded,
-        summary: "Whether the server is ready",
+        summary: "Whether the server is ready; the reasons and the notes only for those who may read",
         answers: &[
             Success { status: 200, when: "It does", types: &[JSON_TYPE] },
-            Success { status: 503, when: "It isn't, with the reasons", types: &[JSON_TYPE] },
+            Success { status: 503, when: "It isn't", types: &[JSON_TYPE] },
         ],
         gives: Some(shapes::one::<Readiness>),
         handler: || get(system::ready),

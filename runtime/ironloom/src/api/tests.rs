@@ -215,7 +215,13 @@ impl Facade for Fake {
     fn commit(&self, id: InstallationId) -> Later<'_, Installation> {
         later(Err(Problem::conflict("no-trial", id.to_string())))
     }
-    fn roll_back(&self, id: InstallationId, keep_cursor: bool, dry_run: bool) -> Later<'_, RolledBack> {
+    fn roll_back(
+        &self,
+        id: InstallationId,
+        _: RollbackRequest,
+        keep_cursor: bool,
+        dry_run: bool,
+    ) -> Later<'_, RolledBack> {
         later(Err(Problem::conflict("no-trial", format!("{id} {keep_cursor} {dry_run}"))))
     }
     fn replay(&self, id: InstallationId, request: ReplayRequest) -> Later<'_, Replay> {
@@ -438,8 +444,11 @@ impl Platform for Fake {
     fn usage(&self, _: UsageQuery) -> Later<'_, Usage> {
         later(Ok(Usage::default()))
     }
-    fn readiness(&self) -> Readiness {
-        Readiness { ready: false, reasons: vec!["clock".to_owned()], notes: Vec::new() }
+    fn readiness(&self) -> Later<'_, Readiness> {
+        later(Ok(Readiness { ready: false, reasons: vec!["clock".to_owned()], notes: Vec::new() }))
+    }
+    fn is_ready(&self) -> bool {
+        false
     }
     fn metrics(&self) -> String {
         "ironloom_readings_total 0\n# EOF\n".to_owned()

@@ -12,6 +12,7 @@ use ironloom_apps::toml_section::{Field, Section};
 use ironloom_trust::key::PublicKey;
 use ironloom_trust::rotation::{covers, is_prefix};
 use ironloom_types::ids::AppId;
+use ironloom_types::text::listed;
 
 const LEAST_EVERY: Span = Span(1_000_000);
 
@@ -49,7 +50,7 @@ pub(crate) enum NotAllowed {
     #[error("[policy] apps doesn't name the app {0}")]
     AppNotListed(AppId),
     #[error("[policy] publishers_denied names {0}, which has signed it")]
-    PublisherDenied(PublicKey),
+    PublisherDenied(String),
     #[error("none of the keys that have signed it is among [policy] publishers")]
     PublisherNotListed,
     #[error("[policy] categories_denied names the category {0}")]
@@ -63,8 +64,7 @@ pub(crate) enum NotAllowed {
 }
 
 impl Policy {
-    /// Checks a package of an app, by the keys that have signed it. Gives those of them that count: anybody can add a
-    /// signature, so that of a key that is denied neither helps nor harms.
+    /// Checks a package of an app, by the keys that have signed it. Gives those of them that count.
     ///
     /// # Errors
     /// The first rule that is against it.
@@ -76,21 +76,19 @@ impl Policy {
         if !self.apps.is_empty() && !names(&self.apps) {
             return Err(NotAllowed::AppNotListed(app.clone()));
         }
-        let is_denied = |key: &&PublicKey| self.publishers_denied.contains(key);
-        let counting: Vec<PublicKey> = signers.iter().filter(|key| !is_denied(key)).copied().collect();
-        match signers.iter().find(is_denied) {
-            Some(denied) if counting.is_empty() => return Err(NotAllowed::PublisherDenied(*denied)),
-            None if signers.is_empty() && !self.unsigned => return Err(NotAllowed::Unsigned),
-            _ => {}
+        // Also beside others: a signature that its maker adds for the purpose must not hide it.
+        let denied: Vec<_> = signers.iter().filter(|key| self.publishers_denied.contains(key)).collect();
+        if !denied.is_empty() {
+            return Err(NotAllowed::PublisherDenied(listed(denied)));
         }
-        let is_listed = |key: &PublicKey| self.publishers.contains(key);
-        if !counting.is_empty() && !self.publishers.is_empty() && !counting.iter().any(is_listed) {
-            return Err(NotAllowed::PublisherNotListed);
+        if signers.is_empty() && !self.unsigned {
+            return Err(NotAllowed::Unsigned);
         }
-        Ok(match self.publishers.is_empty() {
-            true => counting,
-            false => counting.into_iter().filter(is_listed).collect(),
-        })
+        if signers.is_empty() || self.publishers.is_empty() {
+            return Ok(signers.to_vec());
+        }
+        let among: Vec<_> = signers.iter().filter(|key| self.publishers.contains(key)).copied().collect();
+        if among.is_empty() { Err(NotAllowed::PublisherNotListed) } else { Ok(among) }
     }
 
     /// Checks what an app may do, and its categories as catalogs have them.
@@ -251,13 +249,14 @@ mod tests {
     }
 
     #[test]
-    fn the_signature_of_a_denied_key_neither_helps_nor_harms() {
+    fn the_signature_of_a_denied_key_isnt_hidden_by_another() {
         let app = AppId::new("com.example.pigs").unwrap();
         let [a, b] = [(); 2].map(|()| SecretKey::generate().unwrap().public());
         let policy = policy(&format!("publishers_denied = [\"{a}\"]\nunsigned = true"));
-        assert_eq!(policy.signers(&app, &[a, b]), Ok(vec![b]));
-        assert_eq!(policy.signers(&app, &[a]), Err(NotAllowed::PublisherDenied(a)));
-        // Nor does that of one who isn't among those that are wanted.
+        assert_eq!(policy.signers(&app, &[a, b]), Err(NotAllowed::PublisherDenied(a.to_string())));
+        assert_eq!(policy.signers(&app, &[a]), Err(NotAllowed::PublisherDenied(a.to_string())));
+        assert_eq!(policy.signers(&app, &[b]), Ok(vec![b]));
+        // That of one who isn't among those that are wanted neither helps nor harms.
         let policy = self::policy(&format!("publishers = [\"{b}\"]"));
         assert_eq!(policy.signers(&app, &[a, b]), Ok(vec![b]));
     }

@@ -1,5 +1,6 @@
 //! Catalogs: added, looked at again, removed; the apps on offer, and their packages.
 
+mod looks;
 mod offers;
 mod seen;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+use self::looks::Looks;
 use super::platform::MAX_NOTES;
 use super::{Node, problems};
 use crate::api::facade::{
@@ -46,8 +48,7 @@ pub(super) struct Catalogs {
     files: Arc<Files>,
     /// Held by whoever changes one; the last number that was given.
     changing: tokio::sync::Mutex<CatalogNumber>,
-    /// Why a catalog is against a package that is here, for as long as the catalogs are the same.
-    against: Mutex<BTreeMap<Digest, Option<String>>>,
+    pub(super) looks: Looks,
     /// Places of those who get a package, which is in memory meanwhile.
     fetching: tokio::sync::Semaphore,
     /// Looks at catalogs at a time: each waits for the network on a thread that others need, too.
@@ -120,7 +121,7 @@ impl Catalogs {
             all: RwLock::new(all),
             removed: RwLock::new(seen::removed(records)),
             files: Arc::new(files),
-            against: Mutex::default(),
+            looks: Looks::default(),
             fetching: tokio::sync::Semaphore::new(MOST_FETCHED),
             looking: tokio::sync::Semaphore::new(MOST_LOOKS),
             changing: tokio::sync::Mutex::default(),
@@ -130,20 +131,6 @@ impl Catalogs {
     /// All of them as they are now.
     pub(super) fn all(&self) -> Vec<Arc<Catalog>> {
         self.all.read().values().cloned().collect()
-    }
-
-    /// The reason against a package that was found before; the outer `None` where nobody has looked.
-    pub(super) fn against(&self, package: Digest) -> Option<Option<String>> {
-        self.against.lock().get(&package).cloned()
-    }
-
-    pub(super) fn note_against(&self, package: Digest, against: Option<String>) {
-        self.against.lock().insert(package, against);
-    }
-
-    /// Forgets what was found of a package: its signatures are others.
-    pub(super) fn forget_against(&self, package: Digest) {
-        self.against.lock().remove(&package);
     }
 
     /// The apps of all catalogs but one.
@@ -401,7 +388,7 @@ impl Node {
         };
         self.catalogs.all.write().insert(name.clone(), Arc::new(catalog));
         self.catalogs.removed.write().remove(&name);
-        self.catalogs.against.lock().clear();
+        self.catalogs.looks.forget();
         self.drop_index(before.and_then(|before| before.index)).await;
         self.show_catalog(&name)
     }

@@ -16,7 +16,7 @@ use crate::api::facade::{
     PackageInfo, Page, PageQuery, PendingConsent, PointDetail, PointItem, PointRequest, Push, Pushed,
     Reading, ReadingItem, ReadingsQuery, Rehearsal, RehearsalRequest, RenamePoint, RenamedPoint, Replay,
     ReplayRequest, RequestKey, Reset, Resumed, RetirePoints, RetiredPoints, Revised, RevisionRequest,
-    RolledBack, Slowed, StartFrom, StateItem, StreamClaim, Timer,
+    RollbackRequest, RolledBack, Slowed, StartFrom, StateItem, StreamClaim, Timer,
 };
 use crate::lanes::Lane;
 use crate::telemetry::events::Events;
@@ -198,8 +198,14 @@ impl Facade for NodeFacade {
         Box::pin(to_its_end(Arc::clone(&self.0).commit(id)))
     }
 
-    fn roll_back(&self, id: InstallationId, keep_cursor: bool, dry_run: bool) -> Later<'_, RolledBack> {
-        let wanted = rollback::Wanted { keep_cursor, dry_run, reason: None };
+    fn roll_back(
+        &self,
+        id: InstallationId,
+        RollbackRequest { consent }: RollbackRequest,
+        keep_cursor: bool,
+        dry_run: bool,
+    ) -> Later<'_, RolledBack> {
+        let wanted = rollback::Wanted { keep_cursor, dry_run, reason: None, consent };
         Box::pin(to_its_end(Arc::clone(&self.0).roll_back(id, wanted)))
     }
 

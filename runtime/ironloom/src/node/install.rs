@@ -22,6 +22,7 @@ use crate::api::facade::{
     Answer, InstallRequest, InstallationState, Installed, Lag, Place, Problem, StartFrom,
 };
 use crate::aside::aside;
+use crate::config::Config;
 use crate::fold::KnownPackage;
 use crate::fold::routes::PreparedRoutes;
 use crate::lanes::{App, Lane};
@@ -63,7 +64,7 @@ impl Node {
         }
         let packages: BTreeSet<_> = requests.iter().map(|request| request.package).collect();
         let _held: Vec<_> = packages.into_iter().map(|package| self.admin.last_use.hold(package)).collect();
-        let List { place, requests, planned, routes } = self.planned(requests).await?;
+        let List { place, requests, planned, routes, config } = self.planned(requests).await?;
         let apps = self.load_all(&requests, &planned).await?;
         let moment = self.moment();
         let new = requests.iter().zip(&planned).zip(apps);
@@ -73,7 +74,7 @@ impl Node {
         let shown = if dry_run {
             new.iter().zip(&requests).map(|(new, (_, known))| Some(new.show(known))).collect()
         } else {
-            self.write(&requests, new, routes).await?
+            self.write(&requests, new, routes, &config).await?
         };
         drop(place);
         let told = shown.into_iter().zip(planned);
@@ -114,8 +115,9 @@ impl Node {
         requests: &[Request],
         new: Vec<New>,
         routes: Vec<PreparedRoutes>,
+        config: &Config,
     ) -> Answer<Vec<Option<crate::api::facade::Installation>>> {
-        let mut given = self.admin.installing.lock().await;
+        let mut given = self.installing_under(config).await?;
         self.check_again(requests, &new)?;
         let kept = self.kept_again(requests).await?;
         let mut trust = self.trust();

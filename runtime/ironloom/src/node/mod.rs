@@ -154,6 +154,7 @@ pub(crate) struct Node {
     auditing: audit::Auditing,
     /// One backup at a time.
     backups: Arc<Semaphore>,
+    was_ready: platform::WasReady,
     /// When it was started.
     started: status::Started,
     /// Bytes that the data folder took at earlier times.
@@ -189,6 +190,8 @@ struct Admin {
     last_use: Arc<unused::LastUse>,
     /// The ids of which something is being purged.
     purging: Mutex<BTreeSet<InstallationId>>,
+    /// Upgrades that the host could neither roll back nor commit.
+    stuck: rollback::Stuck,
     /// Held by the one that has everything stand still. Has the time before which nobody does so for points.
     still: tokio::sync::Mutex<Option<tokio::time::Instant>>,
     /// Retires and renames that are under way.
@@ -216,6 +219,7 @@ impl Default for Admin {
             contexts: contexts::Contexts::default(),
             last_use: Arc::default(),
             purging: Mutex::default(),
+            stuck: Mutex::default(),
             still: tokio::sync::Mutex::default(),
             retiring: Semaphore::new(points::MOST_RETIRING),
             saying: tokio::sync::Mutex::default(),

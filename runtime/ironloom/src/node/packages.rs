@@ -138,7 +138,7 @@ impl Node {
         let record = PackageRecord { file: Digest::of(&tar), signers, ..known.record.clone() };
         let is_another = record.file != known.record.file;
         self.write_package(record, tar).await?;
-        self.catalogs.forget_against(known.record.digest);
+        self.catalogs.looks.forget();
         if is_another {
             self.remove_file(known.record.file_name()).await;
         }
@@ -205,7 +205,7 @@ impl Node {
         let file = self.known_or_404(digest)?.record.file_name();
         self.change(AdminRecord::PackageRemoved(digest)).await?;
         self.remove_file(file).await;
-        self.catalogs.forget_against(digest);
+        self.catalogs.looks.forget();
         self.admin.loading.has_old_code();
         Ok(())
     }

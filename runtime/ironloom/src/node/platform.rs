@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::facade::{NodeFacade, to_its_end};
 use super::{Node, found_aside};
@@ -21,6 +24,8 @@ use ironloom_types::ids::AppId;
 
 /// Installations without code that `/readyz` names.
 pub(super) const MAX_NOTES: usize = 10;
+/// The time for which strangers get the same answer.
+const FRESH: Duration = Duration::from_secs(1);
 /// The note where nothing confines the compiler.
 const UNCONFINED: &str = "this kernel doesn't keep the worker that compiles packages from files and network \
                           (Linux does from 6.12 on, with Landlock): install only packages that you trust";
@@ -169,8 +174,13 @@ impl Platform for NodeFacade {
         Box::pin(found_aside(move || Ok(node.show_usage(query))))
     }
 
-    fn readiness(&self) -> Readiness {
-        self.0.show_readiness()
+    fn readiness(&self) -> Later<'_, Readiness> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || Ok(node.show_readiness())))
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.was_ready.lately(|| self.0.unready_reasons().is_empty())
     }
 
     fn metrics(&self) -> String {
@@ -178,8 +188,23 @@ impl Platform for NodeFacade {
     }
 }
 
+/// The answer to strangers: they may ask as often as they like, and have it worked out once a second.
+#[derive(Default)]
+pub(super) struct WasReady(Mutex<Option<(Instant, bool)>>);
+
+impl WasReady {
+    fn lately(&self, look: impl FnOnce() -> bool) -> bool {
+        let mut last = self.0.lock();
+        match *last {
+            Some((at, is_ready)) if at.elapsed() < FRESH => is_ready,
+            _ => last.insert((Instant::now(), look())).1,
+        }
+    }
+}
+
 impl Node {
-    pub(super) fn show_readiness(&self) -> Readiness {
+    /// Why the server isn't ready.
+    fn unready_reasons(&self) -> Vec<String> {
         let mut reasons =
             self.connectors.lock().as_ref().map(|connectors| connectors.reasons()).unwrap_or_default();
         if let Some(failure) = &*self.failure.borrow() {
@@ -199,12 +224,20 @@ impl Node {
         if let (Source::Host, Err(fault)) = (self.shared.clock.source(), self.shared.clock.host()) {
             reasons.push(format!("clock: {fault}"));
         }
+        if !self.admin.loading.is_through_cache() {
+            let without_code = self.without_code().len();
+            if without_code > 0 {
+                reasons.push(format!("lanes: the code of {without_code} installations is not loaded yet"));
+            }
+        }
+        reasons
+    }
+
+    pub(super) fn show_readiness(&self) -> Readiness {
+        let reasons = self.unready_reasons();
         let mut notes: Vec<String> = self.keep_up.note().into_iter().collect();
-        let without_code = self.without_code();
-        if !without_code.is_empty() && !self.admin.loading.is_through_cache() {
-            reasons
-                .push(format!("lanes: the code of {} installations is not loaded yet", without_code.len()));
-        } else {
+        if self.admin.loading.is_through_cache() {
+            let without_code = self.without_code();
             notes.extend(without_code.iter().take(MAX_NOTES).map(|lane| self.why_without_code(lane)));
         }
         if self.shared.clock.source() == Source::Feed {
@@ -248,6 +281,24 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strangers_have_no_work_done_more_than_once_a_second() {
+        let was_ready = WasReady::default();
+        let looks = std::cell::Cell::new(0);
+        let ask = |is_ready| {
+            was_ready.lately(|| {
+                looks.set(looks.get() + 1);
+                is_ready
+            })
+        };
+        assert!(ask(true));
+        assert!((0..1_000).all(|_| ask(false)));
+        assert_eq!(looks.get(), 1);
+        std::thread::sleep(FRESH);
+        assert!(!ask(false));
+        assert_eq!(looks.get(), 2);
+    }
 
     #[tokio::test]
     async fn a_change_goes_on_when_its_caller_hangs_up() {

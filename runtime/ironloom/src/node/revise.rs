@@ -18,6 +18,7 @@ use super::{Node, found_aside, problems};
 use crate::api::facade::{
     Answer, FieldChange, IfMatch, Match, Place, Problem, Revised, RevisionRequest, Tag, changes,
 };
+use crate::config::Config;
 use crate::fold::KnownPackage;
 use crate::fold::durable::Term;
 use crate::fold::routes::PreparedRoutes;
@@ -46,6 +47,8 @@ struct New {
     rewired: Option<Rewired>,
     warnings: Vec<String>,
     asks: Asks,
+    /// By whose policy it was planned.
+    config: Arc<Config>,
     /// Held until its record is written: the matches may need much memory.
     place: OwnedSemaphorePermit,
 }
@@ -173,7 +176,7 @@ impl Node {
             limits: &limits,
             timezone: timezone.as_deref(),
         };
-        let config = self.config.load();
+        let config = self.config.load_full();
         let changes = self.shared.routing.read().changes();
         let site = site(&config);
         let planned =
@@ -211,7 +214,7 @@ impl Node {
             timezone,
             keep_up: request.keep_up.unwrap_or(revision.keep_up),
         };
-        Ok(New { revision: new, known, rewired, warnings: told, asks, place })
+        Ok(New { revision: new, known, rewired, warnings: told, asks, config, place })
     }
 
     /// Compares what other bindings match with what the present ones do.
@@ -311,7 +314,7 @@ impl Node {
         Begin { at_cursor, copies, if_match }: Begin,
         code: Arc<LoadedApp>,
     ) -> Answer<Revised> {
-        let New { mut revision, known, rewired, warnings, place, .. } = new;
+        let New { mut revision, known, rewired, warnings, config, place, .. } = new;
         let shown = self.shown(Arc::clone(lane)).await?;
         let is_other = revision.package != before.revision.package;
         let StandsStill { turn, copy, place } = self.stands_still(lane, copies, place).await?;
@@ -325,7 +328,7 @@ impl Node {
             true => Some(self.migrated(lane, before, (&known, &revision), &code, place).await?),
             false => None,
         };
-        let _installing = self.admin.installing.lock().await;
+        let _installing = self.installing_under(&config).await?;
         if rewired.is_some()
             && let Some(circle) = find_cycle(&lane.id, &revision.bindings, &*self.lanes)
         {

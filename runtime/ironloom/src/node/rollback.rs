@@ -1,17 +1,22 @@
 //! After an upgrade: going back to the version and the state from before, or committing it. The host does the one where the
 //! new version is quarantined, and the other when its time is over.
 
+mod rights;
+mod watch;
+
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::copies::AT_A_TIME;
+use self::rights::keep_within;
+pub(super) use self::watch::{Stuck, watch};
 use super::install::Counted;
 use super::packages::load_problem;
 use super::{Node, Turn, found_aside, problems};
 use crate::api::facade::{Answer, Installation as Shown, Place, Problem, RolledBack};
+use crate::config::Config;
 use crate::fold::copies::ReadCopy;
 use crate::fold::routes::PreparedRoutes;
 use crate::fold::{BELIEVED_AFTER, KnownPackage, OneShots};
@@ -24,17 +29,11 @@ use crate::records::lane::{Episodes, LaneMeta, Quarantine, Trouble};
 use ironloom_apps::cycles::find_cycle;
 use ironloom_storage::failpoint;
 use ironloom_types::clock::{BUILT_AFTER, Timestamp, host_time};
-use ironloom_types::ids::{self, Generation, InstallationId, Sequence};
+use ironloom_types::ids::{self, Digest, Generation, InstallationId, Sequence};
 use ironloom_types::work::Gap;
 
-/// Installations that are named at most.
-const MOST_NOTES: usize = 10;
-/// The interval at which upgrades are looked at that may be rolled back.
-const LOOK: Duration = Duration::from_secs(1);
 /// The time that the host waits for a lane which it has nothing to interrupt for.
 const FOR_TURN: Duration = Duration::from_millis(500);
-/// The time after which a rollback that the host could not do is tried again.
-const AGAIN: Duration = Duration::from_secs(60);
 
 /// A rollback that somebody wants.
 #[derive(Default)]
@@ -44,6 +43,8 @@ pub(super) struct Wanted {
     pub dry_run: bool,
     /// The host's reason, where it does so by itself.
     pub reason: Option<Box<str>>,
+    /// Somebody's word to the rights that come back.
+    pub consent: Option<Digest>,
 }
 
 /// The things that a rollback goes back to.
@@ -53,6 +54,9 @@ struct Before {
     revision: ids::Revision,
     quarantine: Option<Quarantine>,
     copy: ReadCopy,
+    known: Arc<KnownPackage>,
+    /// By whose policy its rights are narrowed.
+    config: Arc<Config>,
     timers: OneShots,
     alarms: Vec<AlarmRecord>,
     routes: PreparedRoutes,
@@ -64,7 +68,7 @@ impl Node {
     pub(super) async fn roll_back(
         self: Arc<Self>,
         id: InstallationId,
-        Wanted { keep_cursor, dry_run, reason }: Wanted,
+        Wanted { keep_cursor, dry_run, reason, consent }: Wanted,
     ) -> Answer<RolledBack> {
         self.check_space()?;
         let lane = self.lane(&id)?;
@@ -76,20 +80,34 @@ impl Node {
         let _held = self.admin.last_use.hold(before.copy.revision.package);
         let (to, again) = (before.copy.installation.version.clone(), before.again);
         let warnings = warnings(&lane, &before, keep_cursor);
+        let rights = self.rights_back(&lane, &before.known, &before.copy.revision);
         let lane = match dry_run {
-            true => lane,
-            false => self.go_back(lane, before, keep_cursor, reason).await?,
+            true => {
+                self.next_owner(&before.known, &mut before.copy.installation.clone())?;
+                lane
+            }
+            false => {
+                rights.check(&lane.id, consent)?;
+                self.go_back(lane, before, keep_cursor, (reason, consent)).await?
+            }
         };
         let installation = self.shown(lane).await?;
         let (again, again_at_least) = (again.readings, again.at_least);
-        Ok(RolledBack { installation, to, again, again_at_least, warnings })
+        let (wider, consent) = (rights.wider, rights.consent);
+        Ok(RolledBack { installation, to, again, again_at_least, warnings, wider, consent })
     }
 
     /// Reads the copy, and counts what is taken again. Waits for the disk.
     fn read_before(&self, lane: &Lane, trial: Trial, keep_cursor: bool) -> Answer<Before> {
         let read = self.shared.read_copy(trial.copy).map_err(|error| problems::internal(&error))?;
-        let copy = read.ok_or_else(|| no_trial(&lane.id))?;
         let (revision, quarantine) = (lane.newest().number(), lane.book().meta().quarantine.clone());
+        let mut copy = read.ok_or_else(|| no_trial(&lane.id))?;
+        let (id, package) = (&lane.id, copy.revision.package);
+        let missing =
+            || problems::internal(&format!("the package {package} from before the upgrade of {id} is missing"));
+        let known = self.known(package).ok_or_else(missing)?;
+        let config = self.config.load_full();
+        keep_within(&mut copy.revision, &known.manifest, &config.policy);
         let timers = self.shared.kept_timers(trial.copy).map_err(|error| problems::internal(&error))?;
         let alarms = self.shared.stored_alarms(trial.copy).map_err(|error| problems::internal(&error))?;
         let cursor = copy.meta.cursor;
@@ -101,16 +119,8 @@ impl Node {
             true => Counted::default(),
             false => self.count_readings(cursor, points, Instant::now())?,
         };
-        Ok(Before {
-            trial,
-            revision,
-            quarantine,
-            copy,
-            timers,
-            alarms,
-            routes: PreparedRoutes { routes, changes },
-            again,
-        })
+        let routes = PreparedRoutes { routes, changes };
+        Ok(Before { trial, revision, quarantine, copy, known, config, timers, alarms, routes, again })
     }
 
     /// 409 where readings since the copy aren't in the journal any more.
@@ -129,20 +139,16 @@ impl Node {
         ))
     }
 
-    /// Writes the record while the lane stands still. 409 where somebody has changed the installation in between.
+    /// Writes the record while the lane stands still. 409 where somebody has changed the installation in between, or nobody
+    /// consents to rights that come back.
     async fn go_back(
         self: &Arc<Self>,
         lane: Arc<Lane>,
         before: Before,
         keep_cursor: bool,
-        reason: Option<Box<str>>,
+        (reason, consent): (Option<Box<str>>, Option<Digest>),
     ) -> Answer<Arc<Lane>> {
-        let id = &lane.id;
-        let package = before.copy.revision.package;
-        let missing = || {
-            problems::internal(&format!("the package {package} from before the upgrade of {id} is missing"))
-        };
-        let known: Arc<KnownPackage> = self.known(package).ok_or_else(missing)?;
+        let (id, known) = (&lane.id, Arc::clone(&before.known));
         let code = self.load(&known, &before.copy.revision.limits).await;
         let code = code.map_err(|error| load_problem(&error))?;
         failpoint("rollback-loaded");
@@ -157,7 +163,8 @@ impl Node {
             let detail = format!("installation {id} was changed in the meantime; nothing is rolled back");
             return Err(Problem::conflict("revision", detail).hint("Send the request again."));
         }
-        let mut given = self.admin.installing.lock().await;
+        self.rights_back(&lane, &known, &before.copy.revision).check(id, consent)?;
+        let mut given = self.installing_under(&before.config).await?;
         if let Some(circle) = find_cycle(id, &before.copy.revision.bindings, &*self.lanes) {
             return Err(problems::not_changed(&circle.into()));
         }
@@ -172,6 +179,8 @@ impl Node {
         let now = self.shared.clock.now();
         let mut new = goes_on(copy, timers, &ended, (generation, begun), keep_cursor, now);
         new.installation.went_back = Some(Box::new(went_back));
+        // It was asked when this version came first, and may say something else by now.
+        new.owner = self.next_owner(&known, &mut new.installation)?;
         let context = self.admin.contexts.of(&known.manifest, &new.revision, &new.revision.limits);
         let record = copy::RolledBack { ended, at, new, alarms };
         let routes = BTreeMap::from([(generation, routes)]);
@@ -218,20 +227,6 @@ impl Node {
             Some(trial) if self.is_over(&trial, up) => self.end_trial(turn, true).await,
             _ => Ok(()),
         }
-    }
-
-    /// Says which upgrades the host has rolled back.
-    pub(super) fn went_back_note(&self) -> Vec<String> {
-        let lanes = self.lanes.all().into_iter();
-        let notes = lanes.filter_map(|lane| {
-            let installation = lane.installation();
-            let WentBack { at, from, reason } = &**installation.went_back.as_ref()?;
-            let (reason, id, version) = (reason.as_ref()?, &lane.id, &installation.version);
-            Some(format!(
-                "installation {id} was rolled back from version {from} to {version} at {at}: {reason}"
-            ))
-        });
-        notes.take(MOST_NOTES).collect()
     }
 
     fn is_over(&self, trial: &Trial, up: Duration) -> bool {
@@ -323,44 +318,6 @@ fn miss(meta: &mut LaneMeta, revision: &Revision, through: Sequence, now: Timest
         |slot: &ids::SlotName| Gap { slot: slot.clone(), first: meta.time.min(now), last: now, count: 0 };
     let gaps: Vec<_> = revision.bindings.inputs.iter().map(|input| gap(&input.name)).collect();
     meta.miss(through, &gaps);
-}
-
-/// Rolls upgrades back whose version is quarantined, and commits those whose time is over.
-pub(super) async fn watch(node: Weak<Node>) {
-    let (began, mut failed) = (Instant::now(), BTreeMap::<Generation, Instant>::new());
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let Some(node) = node.upgrade() else { return };
-        failed.retain(|_, at| at.elapsed() < AGAIN);
-        for (number, lane) in node.lanes.all().into_iter().enumerate() {
-            if number % AT_A_TIME == AT_A_TIME - 1 {
-                tokio::task::yield_now().await;
-            }
-            let Some(trial) = lane.installation().trial else { continue };
-            if failed.contains_key(&lane.generation) {
-                continue;
-            }
-            // One from before the upgrade is none of its doing.
-            let before = node.shared.copies.get(trial.copy).and_then(|copy| copy.quarantined);
-            let quarantine =
-                lane.book().meta().quarantine.clone().filter(|quarantine| Some(quarantine.at) != before);
-            let done = match quarantine {
-                Some(quarantine) => {
-                    let reason = format!("it was quarantined: {}", quarantine.reason);
-                    let wanted = Wanted { reason: Some(reason.into()), ..Wanted::default() };
-                    Arc::clone(&node).roll_back(lane.id.clone(), wanted).await.map(drop)
-                }
-                None if node.is_over(&trial, began.elapsed()) => {
-                    node.commit_by_time(&lane, began.elapsed()).await
-                }
-                None => Ok(()),
-            };
-            if let Err(problem) = done {
-                failed.insert(lane.generation, Instant::now());
-                tracing::warn!(installation = %lane.id, %problem, "its upgrade could neither be rolled back nor committed; it is tried again");
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -130,6 +130,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         confirming: tokio::sync::Mutex::default(),
         recorded: watch::Sender::new(0),
         backups: Arc::new(tokio::sync::Semaphore::new(1)),
+        was_ready: super::platform::WasReady::default(),
         started: super::status::Started::now(),
         growth: Mutex::default(),
         _lock: folders.lock,

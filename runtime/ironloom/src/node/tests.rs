@@ -13,7 +13,7 @@ use super::install::first_meta;
 use super::start::start_node;
 use super::*;
 use crate::api::facade::{
-    AlarmDeed, Answer, Backlog, Ended, Facade as _, NoteRequest, Platform as _, Pushed, SetAside, StartFrom,
+    AlarmDeed, Answer, Backlog, Ended, Facade as _, NoteRequest, Pushed, SetAside, StartFrom,
 };
 use crate::api::host::{AdminToken, Host as _, NodeOptions};
 use crate::records::admin::{NewInstallation, PackageRecord};
@@ -373,14 +373,15 @@ async fn points_wait_for_invocations_and_interrupt_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_says_that_the_machines_clock_went_ahead() {
     let world = World::new().await;
-    let told =
-        || world.facade.readiness().notes.iter().any(|note| note.starts_with("clock: it went ahead by 24h"));
+    let told = || {
+        world.node.show_readiness().notes.iter().any(|note| note.starts_with("clock: it went ahead by 24h"))
+    };
     assert!(!told());
     let to = world.node.shared.clock.host().unwrap();
     let from = Timestamp(to.0 - 24 * 3600 * ironloom_types::clock::SECOND);
     world.node.clock_step.take(ironloom_types::clock::Step { from, to });
     assert!(told());
-    assert!(world.facade.readiness().reasons.iter().all(|reason| !reason.starts_with("clock")));
+    assert!(world.node.show_readiness().reasons.iter().all(|reason| !reason.starts_with("clock")));
     world.end().await;
 }
 

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tokio::sync::MutexGuard;
+
 use super::catalogs::Catalog;
 use super::{Node, problems};
 use crate::api::facade::{Answer, InstallRequest, Place, Problem};
-use crate::config::{NotAllowed, Policy};
+use crate::config::{Config, NotAllowed, Policy};
 use crate::fold::KnownPackage;
 use crate::records::installation::Installation;
 use crate::records::owner::{AppOwner, MOST_OWNERS};
@@ -15,7 +17,7 @@ use ironloom_trust::catalog::index::Publisher;
 use ironloom_trust::catalog::rules::{self, Candidate, Word};
 use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::{Timestamp, host_time};
-use ironloom_types::ids::{AppId, CatalogNumber, Digest, InstallationId};
+use ironloom_types::ids::{AppId, CatalogNumber, Digest, Generation, InstallationId};
 use ironloom_types::text::listed;
 
 /// The key that a request names as an app's publisher.
@@ -87,32 +89,32 @@ impl Node {
 }
 
 impl Node {
+    /// Takes `installing` for a change that was planned by a configuration. 409 where the host's policy is another one by now.
+    pub(super) async fn installing_under(&self, planned: &Config) -> Answer<MutexGuard<'_, Generation>> {
+        let installing = self.admin.installing.lock().await;
+        if self.config.load().policy == planned.policy {
+            return Ok(installing);
+        }
+        let detail = "the host's policy was changed in the meantime; nothing is changed";
+        Err(Problem::conflict("revision", detail).hint("Send the request again."))
+    }
+
     /// Why a catalog or the host's policy is against a package that runs: a catalog blocks the version, or has revoked the keys. That its index has
     /// expired is no reason.
     pub(super) fn against(&self, package: Digest) -> Option<String> {
-        self.catalogs_against(package).or_else(|| self.policy_against(package))
-    }
-
-    /// Why the host's policy is against a package that runs. Where it only isn't signed, other places say so.
-    fn policy_against(&self, package: Digest) -> Option<String> {
-        let refused = self.trust().allowed(&*self.known(package)?).err();
-        refused.filter(|why| *why != NotAllowed::Unsigned).map(|why| format!("the host's policy: {why}"))
-    }
-
-    fn catalogs_against(&self, package: Digest) -> Option<String> {
-        if let Some(known) = self.catalogs.against(package) {
-            return known;
-        }
         let known = self.known(package)?;
-        let catalogs = self.catalogs.all();
+        let owner = self.shared.owners.read().get(&known.manifest.id).cloned();
+        let moment = match self.catalogs.looks.found(package, self.config.load_full(), owner) {
+            Ok(found) => return found,
+            Err(moment) => moment,
+        };
+        // Read once more: its signatures are to be those of that moment.
+        let (known, catalogs) = (self.known(package)?, self.catalogs.all());
         let words: Vec<Word<'_>> = catalogs.iter().filter_map(|catalog| catalog.word()).collect();
-        let version: semver::Version = known.manifest.version.parse().ok()?;
-        let (id, signers) = (&known.manifest.id, known.record.signers.as_slice());
-        let owner = self.shared.owners.read().get(id).cloned();
-        let by = owner.as_ref().and_then(|owner| owner.catalog);
-        let candidate = Candidate { id, version: &version, digest: package, signers, by };
-        let against = rules::check(&words, candidate, None).err().map(|error| error.to_string());
-        self.catalogs.note_against(package, against.clone());
+        let owner = moment.owner.as_ref();
+        let against = catalogs_against(&words, &known, owner)
+            .or_else(|| policy_against(&moment.config.policy, &words, &known, owner));
+        self.catalogs.looks.keep(package, moment, against.clone());
         against
     }
 
@@ -141,6 +143,38 @@ impl Node {
     }
 }
 
+/// Why a catalog is against a package that runs.
+fn catalogs_against(words: &[Word<'_>], known: &KnownPackage, owner: Option<&AppOwner>) -> Option<String> {
+    let version: semver::Version = known.manifest.version.parse().ok()?;
+    let (id, signers) = (&known.manifest.id, known.record.signers.as_slice());
+    let (by, key) = (owner.and_then(|owner| owner.catalog), owner.and_then(|owner| owner.key));
+    let candidate = Candidate { id, version: &version, digest: known.record.digest, signers, by, owner: key };
+    rules::check(words, candidate, None).err().map(|error| error.to_string())
+}
+
+/// Why the host's policy is against a package that runs. Where it only isn't signed, other places say so.
+fn policy_against(
+    policy: &Policy,
+    words: &[Word<'_>],
+    known: &KnownPackage,
+    owner: Option<&AppOwner>,
+) -> Option<String> {
+    let refused = allowed(policy, words, known, owner.and_then(|owner| owner.catalog)).err();
+    refused.filter(|why| *why != NotAllowed::Unsigned).map(|why| format!("the host's policy: {why}"))
+}
+
+/// Holds a package against the host's policy.
+fn allowed(
+    policy: &Policy,
+    words: &[Word<'_>],
+    known: &KnownPackage,
+    by: Option<CatalogNumber>,
+) -> Result<(), NotAllowed> {
+    let app = &known.manifest.id;
+    policy.signers(app, &known.record.signers)?;
+    policy.check_rights(&known.manifest, &categories(words, app, by))
+}
+
 impl Trust<'_> {
     /// Checks a package that is to run; gives the owner of its app's id where that is another one from here on.
     /// `named` is the key that the id shall belong to, where several might be meant, or where it goes over to another one.
@@ -158,15 +192,10 @@ impl Trust<'_> {
 
     /// 422 where the host's policy is against a package: what runs goes on, and gets no more than it has.
     pub(super) fn check_allowed(&self, known: &KnownPackage) -> Answer<()> {
-        self.allowed(known).map_err(|error| not_allowed(known, &error))
-    }
-
-    fn allowed(&self, known: &KnownPackage) -> Result<(), NotAllowed> {
         let app = &known.manifest.id;
         let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
         let by = self.node.shared.owners.read().get(app).and_then(|owner| owner.catalog);
-        self.policy.signers(app, &known.record.signers)?;
-        self.policy.check_rights(&known.manifest, &categories(&words, app, by))
+        allowed(&self.policy, &words, known, by).map_err(|error| not_allowed(known, &error))
     }
 
     /// The most of each limit that the host's policy allows.
@@ -201,7 +230,7 @@ impl Trust<'_> {
             .map_err(|error| not_allowed(known, &error))?;
         let version: semver::Version = version.parse().map_err(|error| problems::internal(&error))?;
         let digest = known.record.digest;
-        let candidate = Candidate { id: app, version: &version, digest, signers: &signers, by };
+        let candidate = Candidate { id: app, version: &version, digest, signers: &signers, by, owner: None };
         let signers = rules::check(&words, candidate, Some(self.now)).map_err(|error| {
             let problem = Problem::refused("catalog", error.to_string()).at(Place::field("package"));
             problem.hint(format!("Nothing was changed. `ironloom catalog show {app}` says more."))

@@ -33,6 +33,8 @@ pub struct Candidate<'c> {
     pub signers: &'c [PublicKey],
     /// The catalog by whose word its id belongs to somebody.
     pub by: Option<CatalogNumber>,
+    /// To whom the id belongs, where the package runs already: a signature of somebody else can't stand for theirs.
+    pub owner: Option<PublicKey>,
 }
 
 /// The reason why a catalog is against a package.
@@ -42,6 +44,8 @@ pub enum Against {
     Blocked { catalog: CatalogName, id: AppId, version: semver::Version, reason: String },
     #[error("the catalog {catalog} has revoked the key {key}, which has signed it: {reason}")]
     Revoked { catalog: CatalogName, key: PublicKey, reason: String },
+    #[error("{0}; and {1}")]
+    Several(Box<Against>, Box<Against>),
     #[error("the catalog {catalog} offers {id} {version} with other contents, {listed}")]
     Altered { catalog: CatalogName, id: AppId, version: semver::Version, listed: Digest },
     #[error(
@@ -91,9 +95,9 @@ pub fn check(
     package: Candidate<'_>,
     now: Option<Timestamp>,
 ) -> Result<Vec<PublicKey>, Against> {
-    let Candidate { id, version, digest, signers, by } = package;
+    let Candidate { id, version, digest, signers, by, owner } = package;
     let mut believed = signers.to_vec();
-    let mut revoked = None;
+    let mut revoked: Vec<Against> = Vec::new();
     for (Word { index, floor, .. }, _) in speaking(words, id, by) {
         let catalog = || index.catalog.clone();
         if let Some(blocked) = index.blocked(id, version) {
@@ -115,29 +119,45 @@ pub fn check(
         }
         believed.retain(|key| match index.revoked(*key) {
             Some(said) => {
-                revoked = Some((catalog(), *key, said.reason.clone()));
+                revoked.push(Against::Revoked { catalog: catalog(), key: *key, reason: said.reason.clone() });
                 false
             }
             None => true,
         });
     }
-    match revoked {
-        Some((catalog, key, reason)) if believed.is_empty() => Err(Against::Revoked { catalog, key, reason }),
-        _ => Ok(believed),
+    let others = |owner| successors(words, id, owner, by).is_disjoint(&believed.iter().copied().collect());
+    let nobody_is_left = believed.is_empty() || owner.is_some_and(others);
+    let revoked = revoked.into_iter().reduce(|one, other| Against::Several(one.into(), other.into()));
+    match revoked.filter(|_| nobody_is_left) {
+        Some(revoked) => Err(revoked),
+        None => Ok(believed),
     }
 }
 
 /// The keys that have taken the place of a key for an id, itself among them: by its own word, or by that of the root of the
-/// catalog by whose word the id belongs to it.
+/// catalog by whose word the id belongs to it. Where that catalog is here, it decides: its own word of a key that it has revoked counts
+/// for nothing, for a thief has that key as well; and a rotation that another catalog brings counts only if the new key is among those
+/// that this one gives the id to.
 pub fn successors(
     words: &[Word<'_>],
     id: &AppId,
     of: PublicKey,
     by: Option<CatalogNumber>,
 ) -> BTreeSet<PublicKey> {
-    let by_roots = by.into_iter().flat_map(|by| speaking(words, id, Some(by)));
-    let by_roots = by_roots.flat_map(|(word, _)| &word.floor.root.rotations);
-    let by_themselves = speaking(words, id, None).flat_map(|(word, _)| word.rotations);
+    let mut heard: Vec<_> = speaking(words, id, by).collect();
+    let decides = by.is_some() && !heard.is_empty();
+    if !decides {
+        heard = speaking(words, id, None).collect();
+    }
+    let by_roots = heard.iter().filter(|_| decides).flat_map(|(word, _)| &word.floor.root.rotations);
+    let counts = |word: &Word<'_>, rotation: &Rotation| {
+        let is_revoked = heard.iter().any(|(own, _)| own.index.revoked(rotation.from).is_some());
+        let is_brought = heard.iter().any(|(own, _)| own.number == word.number);
+        let is_given = heard.iter().any(|(_, publisher)| publisher.keys.contains(&rotation.to));
+        !is_revoked && (is_brought || is_given)
+    };
+    let by_themselves = speaking(words, id, None)
+        .flat_map(|(word, _)| word.rotations.iter().filter(move |rotation| counts(&word, rotation)));
     let all: Vec<&Rotation> =
         by_roots.chain(by_themselves).filter(|rotation| rotation.covers(id.as_str())).collect();
     let mut found = BTreeSet::from([of]);

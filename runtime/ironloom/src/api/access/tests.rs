@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::super::Site;
 use super::super::problem::Problem;
@@ -74,6 +74,22 @@ async fn no_route_answers_who_shows_no_token() {
         );
     }
     assert_eq!(open, ["/healthz", "/readyz"]);
+}
+
+#[tokio::test]
+async fn strangers_learn_whether_it_is_ready_and_not_what_runs_there() {
+    let (_, site, tokens) = node();
+    let ready = async |bearer: Option<&str>| {
+        let (answer, body) = send(&site, sample("GET", "/readyz", bearer)).await;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        serde_json::from_slice::<Json>(&body).unwrap()
+    };
+    assert_eq!(ready(None).await, json!({"ready": false}));
+    for (role, token) in &tokens {
+        let told = ready(Some(&format!("Bearer {}", token.reveal()))).await;
+        let all = json!({"ready": false, "reasons": ["clock"], "notes": []});
+        assert_eq!(told, if *role == Role::Source { json!({"ready": false}) } else { all }, "{role}");
+    }
 }
 
 #[tokio::test]

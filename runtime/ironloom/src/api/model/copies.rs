@@ -103,4 +103,18 @@ pub(crate) struct RolledBack {
     pub again_at_least: bool,
     /// Warnings for the admin.
     pub warnings: Vec<String>,
+    /// Rights that were taken away since the copy was made and come back with it: they need a consent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wider: Vec<String>,
+    /// Names all rights that it goes back to, to be consented to.
+    pub consent: Digest,
+}
+
+/// The body of a rollback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RollbackRequest {
+    /// The `consent` of a dry run, where rights come back that were taken away: 409 where it would get anything else by now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consent: Option<Digest>,
 }

@@ -61,7 +61,7 @@ impl Node {
             self.keep_seen(&before).await?;
         }
         self.catalogs.all.write().remove(name.as_str());
-        self.catalogs.against.lock().clear();
+        self.catalogs.looks.forget();
         self.drop_index(before.index).await;
         Ok(())
     }
@@ -149,7 +149,7 @@ impl Node {
             .map_err(|error| problems::internal(&error))?
             .map_err(|error| problems::internal(&std::io::Error::other(error)))?;
         self.catalogs.all.write().insert(name, Arc::new(loaded));
-        self.catalogs.against.lock().clear();
+        self.catalogs.looks.forget();
         Ok(())
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct List {
     pub(super) requests: Vec<Request>,
     pub(super) planned: Vec<Planned>,
     pub(super) routes: Vec<PreparedRoutes>,
+    /// By whose policy it was planned.
+    pub(super) config: Arc<Config>,
 }
 
 /// A number of readings.
@@ -82,7 +84,7 @@ impl Node {
         let (mut trust, mut wiring) = (self.trust(), Wiring::default());
         let points = SitePoints::of(self);
         let mut shapes = self.shared.routing.read().shapes();
-        let counting = Instant::now();
+        let (config, counting) = (self.config.load_full(), Instant::now());
         let (mut matched, mut adopted, mut samples_left) = (0, 0, SAMPLES_OF_A_LIST);
         let (mut planned, mut routes) = (Vec::with_capacity(known.len()), Vec::with_capacity(known.len()));
         let mut too_many = None;
@@ -96,7 +98,7 @@ impl Node {
                 None => None,
             };
             let changes = self.shared.routing.read().changes();
-            let plan = self.plan(request, &known.manifest, &points, &(&*self.lanes, &wiring));
+            let plan = self.plan((request, &config), &known.manifest, &points, &(&*self.lanes, &wiring));
             let plan = wrong.take(at, plan);
             let (Some((mut plan, prepared)), Some(cursor), Some(kept)) = (plan, cursor, kept) else {
                 continue;
@@ -147,20 +149,19 @@ impl Node {
             return Err(too_many);
         }
         let requests = requests.into_iter().zip(known).filter_map(|(request, known)| Some((request, known?)));
-        let list = List { place, requests: requests.collect(), planned, routes };
+        let list = List { place, requests: requests.collect(), planned, routes, config };
         assert!(list.planned.len() == list.requests.len(), "each is planned, or a problem was found");
         Ok(list)
     }
 
     fn plan(
         &self,
-        request: &InstallRequest,
+        (request, config): (&InstallRequest, &Config),
         manifest: &Manifest,
         points: &SitePoints<'_>,
         others: &impl Neighbours,
     ) -> Answer<(Plan, Prepared)> {
-        let config = self.config.load();
-        let site = site(&config);
+        let site = site(config);
         let InstallRequest { id, bindings, grants, settings, limits, timezone, .. } = request;
         let request = plan::Request { id, bindings, grants, settings, limits, timezone: timezone.as_deref() };
         plan_install(request, manifest, site, points, others).map_err(|found| problems::not_as_asked(&found))

@@ -45,7 +45,7 @@ impl Node {
 
     /// Looks once more whose the app's id is, and notes that its installation is theirs. Gives the owner where that is
     /// another key from here on.
-    pub(super) fn next_owner(
+    pub(in crate::node) fn next_owner(
         &self,
         known: &KnownPackage,
         installation: &mut Installation,

@@ -49,7 +49,11 @@ fn check(
 ) -> Result<Vec<PublicKey>, Against> {
     let (id, version) = (id(app), semver::Version::new(0, 1, 0));
     let digest = Digest::of(b"0.1.0");
-    super::check(words, Candidate { id: &id, version: &version, digest, signers, by: None }, Some(now))
+    super::check(
+        words,
+        Candidate { id: &id, version: &version, digest, signers, by: None, owner: None },
+        Some(now),
+    )
 }
 
 #[test]
@@ -76,12 +80,66 @@ fn a_revoked_key_counts_for_nothing_and_another_beside_it_does() {
 }
 
 #[test]
+fn a_second_signature_doesnt_stand_for_the_owners_where_a_package_runs() {
+    let mut site = Site::new();
+    let [other, successor] = [(); 2].map(|()| SecretKey::generate().unwrap().public());
+    let owner = site.signers.publisher.public();
+    let revoked = |key, reason: &str| Revoked { key, reason: reason.to_owned() };
+    site.index.revoked = vec![revoked(owner, "lost")];
+    let (pigs, version) = (id("com.example.pigs"), semver::Version::new(0, 1, 0));
+    let runs = |site: &Site, signers: &[PublicKey]| {
+        let (digest, by) = (Digest::of(b"0.1.0"), Some(PLANT));
+        let candidate = Candidate { id: &pigs, version: &version, digest, signers, by, owner: Some(owner) };
+        super::check(&[site.word()], candidate, None).map_err(|error| error.to_string())
+    };
+    let told =
+        |key, reason| format!("the catalog plant has revoked the key {key}, which has signed it: {reason}");
+    assert_eq!(runs(&site, &[owner, other]), Err(told(owner, "lost")));
+    site.floor.root.rotations = vec![Rotation { from: owner, to: successor, apps: "com.example".to_owned() }];
+    assert_eq!(runs(&site, &[owner, successor]), Ok(vec![successor]));
+    // All that are revoked are named, and one of somebody else does no harm.
+    site.index.revoked.push(revoked(other, "stolen"));
+    let both = format!("{}; and {}", told(owner, "lost"), told(other, "stolen"));
+    assert_eq!(runs(&site, &[owner, other]), Err(both));
+    site.index.revoked.remove(0);
+    assert_eq!(runs(&site, &[owner, other]), Ok(vec![owner]));
+}
+
+#[test]
+fn whoever_stole_a_key_that_is_revoked_hands_the_id_to_nobody() {
+    let (mut site, mut other) = (Site::new(), Site::new());
+    let owner = site.signers.publisher.public();
+    let thief = SecretKey::generate().unwrap().public();
+    let rotation = Rotation { from: owner, to: thief, apps: "com.example.pigs".to_owned() };
+    let pigs = id("com.example.pigs");
+    let keys = |words: &[Word<'_>], by| successors(words, &pigs, owner, by);
+    // The catalog of the thief speaks of the id as well, and brings what the stolen key says.
+    (other.number, other.rotations) = (OTHER, vec![rotation.clone()]);
+    let both = |site: &Site, by| keys(&[site.word(), other.word()], by);
+    let alone = BTreeSet::from([owner]);
+    let handed = BTreeSet::from([owner, thief]);
+    assert_eq!(both(&site, Some(PLANT)), alone, "another catalog has no say");
+    assert_eq!(both(&site, None), handed, "nobody decides, and nobody has revoked it");
+    site.index.publishers[0].keys.insert(thief);
+    assert_eq!(both(&site, Some(PLANT)), handed, "the one that decides gives the id to both");
+    site.index.revoked = vec![Revoked { key: owner, reason: "stolen".to_owned() }];
+    for by in [Some(PLANT), None] {
+        assert_eq!(both(&site, by), alone, "revoked: {by:?}");
+    }
+    // Nor by its own catalog, but by that one's root.
+    site.rotations = vec![rotation.clone()];
+    assert_eq!(both(&site, Some(PLANT)), alone);
+    site.floor.root.rotations = vec![rotation];
+    assert_eq!(both(&site, Some(PLANT)), handed);
+}
+
+#[test]
 fn one_version_has_one_contents_and_an_expired_index_installs_nothing_of_its_own() {
     let site = Site::new();
     let key = [site.signers.publisher.public()];
     let (pigs, version) = (id("com.example.pigs"), semver::Version::new(0, 1, 0));
-    let other =
-        Candidate { id: &pigs, version: &version, digest: Digest::of(b"other"), signers: &key, by: None };
+    let digest = Digest::of(b"other");
+    let other = Candidate { id: &pigs, version: &version, digest, signers: &key, by: None, owner: None };
     let error = super::check(&[site.word()], other, Some(day(2))).unwrap_err();
     assert!(matches!(error, Against::Altered { .. }), "{error}");
     assert!(check(&[site.word()], "com.example.pigs", &key, day(30)).is_ok());
@@ -160,8 +218,8 @@ fn another_catalog_has_no_say_in_an_id_that_was_given_and_none_beyond_what_the_a
     other.index.publishers[0].prefixes = ["com".to_owned()].into();
     other.index.revoked = vec![Revoked { key: key[0], reason: "ours now".to_owned() }];
     let (pigs, version) = (id("com.example.pigs"), semver::Version::new(0, 1, 0));
-    let candidate =
-        |by| Candidate { id: &pigs, version: &version, digest: Digest::of(b"0.1.0"), signers: &key, by };
+    let digest = Digest::of(b"0.1.0");
+    let candidate = |by| Candidate { id: &pigs, version: &version, digest, signers: &key, by, owner: None };
     let both = [site.word(), other.word()];
     assert!(super::check(&both, candidate(None), Some(day(2))).is_err());
     assert!(super::check(&both, candidate(Some(PLANT)), Some(day(2))).is_ok());

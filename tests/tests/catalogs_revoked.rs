@@ -1,0 +1,113 @@
+//! Keys that a catalog has revoked or the host denies: a further signature doesn't hide it, and whoever has it hands nothing over.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use ironloom_tests::publishing::{APP, Maker, done, fetch, install, key, one_state, refresh, refused, site};
+use ironloom_tests::server::Setup;
+use serde_json::{Value, json};
+
+/// The bytes of `one-state` in a version, signed by these keys of a folder.
+fn signed(folder: &Path, version: &str, keys: &[&str]) -> Result<Vec<u8>> {
+    fs::write(folder.join("other.app.tar"), one_state(version)?)?;
+    for key in keys {
+        done(folder, &["sign", "other.app.tar", "--key", key])?;
+    }
+    Ok(fs::read(folder.join("other.app.tar"))?)
+}
+
+#[test]
+fn a_further_signature_doesnt_hide_the_publishers_revoked_key() -> Result<()> {
+    let (maker, server) = site()?;
+    let client = server.client();
+    let other = key(&maker.folder, "other.key")?;
+    let both = client.add_package(&signed(&maker.folder, "0.7.0", &["publisher.key", "other.key"])?)?;
+    let body = json!({"id": "rooms", "package": both, "bindings": {"value": "room/{name}"}});
+    client.post("/v1/installations", &body)?.json()?;
+    assert_eq!(client.installation("rooms")?.get("against"), None);
+    // Of somebody else's key nothing follows.
+    maker.plan(&format!("[[revoked]]\nkey = \"{other}\"\nreason = \"another's\""))?;
+    maker.publish()?;
+    refresh(&server)?.json()?;
+    assert_eq!(client.installation("rooms")?.get("against"), None);
+    maker.plan(&format!("[[revoked]]\nkey = \"{}\"\nreason = \"stolen\"", maker.publisher))?;
+    maker.publish()?;
+    refresh(&server)?.json()?;
+    let told = format!("has revoked the key {}, which has signed it: stolen", maker.publisher);
+    let against = client.installation("rooms")?["against"].clone();
+    ensure!(against.as_str().is_some_and(|text| text.contains(&told)), "{against}");
+    ensure!(client.get("/readyz")?.text().contains(&told));
+    refused(install(&server, "more", &both)?, 409, "publisher-changed", &maker.publisher)?;
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_denied_key_beside_another_is_denied_and_shows_where_it_runs() -> Result<()> {
+    let setup = Setup::new()?;
+    let folder = setup.folder().to_owned();
+    let [denied, _] = [key(&folder, "denied.key")?, key(&folder, "other.key")?];
+    let server = setup.start()?;
+    let package = server.client().add_package(&signed(&folder, "0.1.0", &["denied.key", "other.key"])?)?;
+    let body = json!({
+        "id": "rooms", "package": package, "bindings": {"value": "room/{name}"}, "publisher": denied,
+    });
+    server.client().post("/v1/installations", &body)?.json()?;
+    server.stop()?;
+    let server = setup.config(format!("[policy]\npublishers_denied = [\"{denied}\"]\n")).start()?;
+    let told = format!("[policy] publishers_denied names {denied}, which has signed it");
+    let against = server.client().installation("rooms")?["against"].clone();
+    ensure!(against.as_str().is_some_and(|text| text.contains(&told)), "{against}");
+    refused(install(&server, "more", &package)?, 422, "policy", &told)?;
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_rotation_by_a_stolen_key_in_another_catalog_hands_nothing_over() -> Result<()> {
+    let setup = Setup::new()?;
+    let maker = Maker::new(&setup.folder().join("maker"))?;
+    let server = setup.start()?;
+    maker.add_to(&server)?;
+    let package = fetch(&server, "0.1.0")?;
+    install(&server, "rooms", &package)?.json()?;
+
+    // The thief says with the stolen key that another one takes its place, and has a catalog that brings it.
+    let hobby = Maker::named(&setup.folder().join("hobby"), "hobby")?;
+    let thief = key(&hobby.folder, "thief.key")?;
+    fs::copy(maker.folder.join("publisher.key"), hobby.folder.join("stolen.key"))?;
+    let rotation = hobby.catalog().join("rotation.json");
+    let rotate =
+        ["key", "rotate", "stolen.key", "--to", &thief, "--apps", APP, "-o", "catalog/rotation.json"];
+    done(&hobby.folder, &rotate)?;
+    ensure!(rotation.exists());
+    hobby.plan("rotations = [\"rotation.json\"]")?;
+    hobby.publish()?;
+    hobby.add_to(&server)?;
+    let taken = server.client().add_package(&signed(&hobby.folder, "0.9.0", &["thief.key"])?)?;
+    let upgrade = |body: Value| server.client().patch("/v1/installations/rooms", &body);
+    // Before the owner's catalog has heard of it, and after.
+    refused(upgrade(json!({"package": taken}))?, 409, "publisher-changed", &maker.publisher)?;
+    maker.plan(&format!("[[revoked]]\nkey = \"{}\"\nreason = \"stolen\"", maker.publisher))?;
+    maker.publish()?;
+    refresh(&server)?.json()?;
+    refused(upgrade(json!({"package": taken}))?, 409, "publisher-changed", &maker.publisher)?;
+    refused(install(&server, "more", &taken)?, 409, "publisher-changed", &maker.publisher)?;
+    // Nor does its own catalog pass it on any more.
+    fs::copy(rotation, maker.catalog().join("rotation.json"))?;
+    let revoked = format!("[[revoked]]\nkey = \"{}\"\nreason = \"stolen\"", maker.publisher);
+    maker.plan(&format!("rotations = [\"rotation.json\"]\n{revoked}"))?;
+    maker.publish()?;
+    refresh(&server)?.json()?;
+    refused(upgrade(json!({"package": taken}))?, 409, "publisher-changed", &maker.publisher)?;
+    // Its root may say who follows.
+    let root = ["catalog", "root", "catalog", "--root-key", &maker.root, "--index-key", &maker.index];
+    done(&maker.folder, &[&root[..], &["--rotate", &maker.publisher, &thief, "com.example"]].concat())?;
+    maker.publish()?;
+    refresh(&server)?.json()?;
+    let now = upgrade(json!({"package": taken}))?.json().context("the root's word")?;
+    assert_eq!(now["version"], "0.9.0");
+    server.stop()?;
+    Ok(())
+}
