@@ -452,12 +452,15 @@ fn text(value: &Value) -> Result<&str> {
 fn an_index_whose_texts_deceive_is_refused_with_words() -> Result<()> {
     let (maker, server) = site()?;
     let seen = server.client().get("/v1/catalogs/plant")?.json()?["index"].clone();
-    let blocked = |reason: &str| json!([{"id": APP, "version": "0.1.0", "reason": reason}]);
-    let changes: [(&str, &dyn Fn(&mut Value)); 4] = [
-        ("\\u{202e}", &|index| index["apps"][0]["name"] = json!("harmless\u{202e}x")),
-        ("\\u{1b}", &|index| index["apps"][0]["name"] = json!("harmless\u{1b}[2J")),
-        ("\\u{a}", &|index| index["blocked"] = blocked("it forgets rooms\nerror: x")),
-        ("\\u{200b}", &|index| index["blocked"] = blocked("it forgets\u{200b} rooms")),
+    type Change = fn(&mut Value);
+    fn blocked(reason: &str) -> Value {
+        json!([{"id": APP, "version": "0.1.0", "reason": reason}])
+    }
+    let changes: [(&str, Change); 4] = [
+        ("\\u{202e}", |index| index["apps"][0]["name"] = json!("harmless\u{202e}x")),
+        ("\\u{1b}", |index| index["apps"][0]["name"] = json!("harmless\u{1b}[2J")),
+        ("\\u{a}", |index| index["blocked"] = blocked("it forgets rooms\nerror: x")),
+        ("\\u{200b}", |index| index["blocked"] = blocked("it forgets\u{200b} rooms")),
     ];
     for (character, change) in changes {
         if !publish_by_openssl(&maker, change)? {

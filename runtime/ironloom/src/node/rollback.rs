@@ -103,8 +103,9 @@ impl Node {
         let (revision, quarantine) = (lane.newest().number(), lane.book().meta().quarantine.clone());
         let mut copy = read.ok_or_else(|| no_trial(&lane.id))?;
         let (id, package) = (&lane.id, copy.revision.package);
-        let missing =
-            || problems::internal(&format!("the package {package} from before the upgrade of {id} is missing"));
+        let missing = || {
+            problems::internal(&format!("the package {package} from before the upgrade of {id} is missing"))
+        };
         let known = self.known(package).ok_or_else(missing)?;
         let config = self.config.load_full();
         keep_within(&mut copy.revision, &known.manifest, &config.policy);

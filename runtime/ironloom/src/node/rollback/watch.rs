@@ -82,7 +82,9 @@ impl Node {
         for generation in stuck {
             let is_one = self.lanes.of_generation(generation).is_some_and(|lane| {
                 let trial = lane.installation().trial;
-                trial.is_some_and(|trial| self.is_over(&trial, up) || self.quarantine_since(&lane, &trial).is_some())
+                trial.is_some_and(|trial| {
+                    self.is_over(&trial, up) || self.quarantine_since(&lane, &trial).is_some()
+                })
             });
             if !is_one {
                 self.admin.stuck.lock().remove(&generation);
