@@ -139,8 +139,10 @@ fn what_is_refused_is_told_and_changes_nothing() -> Result<()> {
 
     // Many are told as a sum.
     for _ in 0..200 {
-        forged.get("/v1/points")?.problem(401)?;
-        viewer.post("/v1/halt", &json!({}))?.problem(403)?;
+        // Some of them are more than there may be in a second.
+        let (stranger, known) = (forged.get("/v1/points")?, viewer.post("/v1/halt", &json!({}))?);
+        ensure!([401, 429].contains(&stranger.status), "{}", stranger.text());
+        ensure!([403, 429].contains(&known.status), "{}", known.text());
     }
     let told = plant.entries("result=refused")?;
     ensure!(told.len() < expected.len() + 12, "{} entries", told.len());
