@@ -397,7 +397,7 @@ fn markup_in_names_is_shown_as_text() -> Result<()> {
     Ok(())
 }
 
-/// What a command has said has this text as it is, and nothing that steers a terminal.
+/// The output of a command has this text as it is, and nothing that steers a terminal.
 fn is_plain(command: &[&str], output: &Output, text: &str) -> Result<()> {
     let all = String::from_utf8([&output.stdout[..], &output.stderr].concat())?;
     let odd = all.chars().find(|one| *one != '\n' && ironloom_types::text::misleads(*one));

@@ -1,4 +1,4 @@
-//! What strangers and admins try with hostile input: each attempt gets a clear error and an entry in the audit log, and
+//! Hostile input of strangers and admins: each attempt gets a clear error and an entry in the audit log, and
 //! changes nothing.
 
 use std::cell::Cell;

@@ -217,7 +217,7 @@ impl Node {
         }
     }
 
-    /// What waits for an installation, and the change that it is.
+    /// The change that waits for an installation.
     fn consent_of(&self, id: &InstallationId) -> Answer<(ConsentRecord, RevisionRequest)> {
         let asked = self.shared.consents.read().get(id).cloned().ok_or_else(|| none_waits(id))?;
         let request: RevisionRequest =

@@ -398,7 +398,7 @@ async fn done(copied: oneshot::Receiver<Result<(), CopyError>>) -> Answer<()> {
     }
 }
 
-/// How long a lane stands still at most for what no checkpoint has written.
+/// The longest time for which a lane stands still for what no checkpoint has written.
 const fn still_for(reason: Reason) -> Duration {
     Duration::from_secs(match reason {
         Reason::Upgrade => 10,

@@ -122,7 +122,6 @@ pub(crate) struct Node {
     waited_for: Semaphore,
     /// Pushes whose installations are looked for.
     bound_looks: Arc<Semaphore>,
-    /// Replays at a time.
     replays: Arc<Semaphore>,
     rehearsals: rehearsals::Rehearsals,
     /// The installations for which sources are slowed.
@@ -152,10 +151,8 @@ pub(crate) struct Node {
     recorded: tokio::sync::watch::Sender<u64>,
     kill_switch: halt::KillSwitch,
     auditing: audit::Auditing,
-    /// One backup at a time.
     backups: Arc<Semaphore>,
     was_ready: platform::WasReady,
-    /// When it was started.
     started: status::Started,
     /// Bytes that the data folder took at earlier times.
     growth: Mutex<status::Growth>,

@@ -24,7 +24,7 @@ use crate::fold::durable::Term;
 use crate::fold::routes::PreparedRoutes;
 use crate::lanes::Lane;
 use crate::records::admin::{self, AdminRecord, FROM_HERE};
-use crate::records::installation::{Installation, Revision, Trial};
+use crate::records::installation::{Installation, Revision};
 use crate::records::lane::{LaneMeta, Trouble};
 use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::binding::{Bindings, InputBinding};
@@ -345,9 +345,7 @@ impl Node {
         }
         // Another one of its app may have been installed since it was planned.
         let mut installation = installed(&lane.installation(), &revision, &known.manifest);
-        let is_kept = |trial: &Trial| self.shared.copies.get(trial.copy).is_some();
-        let trial = copy.as_ref().map(|copy| self.trial(copy.generation));
-        installation.trial = trial.or(installation.trial.filter(is_kept));
+        installation.trial = self.trial_behind(installation.trial, copy.as_ref());
         let owner = if is_other { self.next_owner(&known, &mut installation)? } else { None };
         let now = self.shared.clock.now();
         let mut meta = lane.book().meta().clone();
@@ -362,14 +360,7 @@ impl Node {
         if is_other {
             failpoint("upgrade-recorded");
         }
-        for term in lane.without_app() {
-            // Others are loaded aside.
-            if term.revision.package == known.record.digest
-                && term.limits.memory == lane.newest().limits.memory
-            {
-                self.start_lane(lane, &term, Arc::clone(&code));
-            }
-        }
+        self.start_terms(lane, &known, &code);
         self.admin.loading.again();
         lane.pace.lock().begin_anew();
         let from = lane.newest().from();

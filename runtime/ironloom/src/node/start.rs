@@ -15,7 +15,7 @@ use super::facade::NodeFacade;
 use super::{Node, units};
 use crate::api::capsule::{Capsule, Rerun};
 use crate::api::facade::{Facade, Later};
-use crate::api::host::{Host, Left, NodeOptions, Obeyed, STORAGE_FAILED, Soon, StartError};
+use crate::api::host::{AdminToken, Host, Left, NodeOptions, Obeyed, STORAGE_FAILED, Soon, StartError};
 use crate::aside::aside;
 use crate::backup::refuse_cut_off;
 use crate::config::Config;
@@ -34,6 +34,7 @@ use ironloom_sandbox::{Compiled, Sandbox, SandboxConfig};
 use ironloom_storage::journal;
 use ironloom_storage::log::{self, CommitterHandle, LogError};
 use ironloom_storage::store::{self, DataLock, Files};
+use ironloom_trust::key::SecretKey;
 use ironloom_types::clock::{Clock, Source, Step, StepWatch, Timestamp, host_time};
 
 /// The interval at which due timers are checked.
@@ -86,10 +87,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
     sweep_packages(&folders.packages, &opened.shared);
     warn_of_clock(&opened.shared.clock);
     let core = Core::start(opened, &config)?;
-    units::give(&core.shared.points, &config.points, &core.committer);
-    super::outdated::tell(&lanes, &config);
-    super::access::make_first_token(&data, &core.shared, &core.committer, admin_token)?;
-    let audit_key = super::audit::key(&data).map_err(start_error)?;
+    let audit_key = prepare(&core, (&lanes, &config), &data, admin_token)?;
     let kill_switch = super::halt::KillSwitch::open(&data, &core.shared);
     let folder = source.folder().to_owned();
     let catalogs = super::catalogs::Catalogs::open(folders.catalogs, &core.shared.catalogs.read());
@@ -139,6 +137,19 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
     node.wanted.store(node.wanted_connectors(&node.config.load(), &folder));
     start_tasks(&node, by_steps);
     Ok(node)
+}
+
+/// Gives points their units and people their first token, and tells of what is out of date. Returns the key of the audit log.
+fn prepare(
+    core: &Core,
+    (lanes, config): (&Lanes, &Config),
+    data: &Path,
+    admin_token: AdminToken,
+) -> Result<SecretKey, StartError> {
+    units::give(&core.shared.points, &config.points, &core.committer);
+    super::outdated::tell(lanes, config);
+    super::access::make_first_token(data, &core.shared, &core.committer, admin_token)?;
+    super::audit::key(data).map_err(start_error)
 }
 
 /// The parts of the data folder that know nothing of the log.

@@ -217,10 +217,7 @@ impl Trust<'_> {
         let signers = self.policy.signers(app, &known.record.signers);
         let signers = signers.map_err(|error| not_allowed(known, &error))?;
         if let Some(name) = self.node.catalogs.without_index() {
-            let detail =
-                format!("the index of the catalog {name} isn't here, so nobody knows what it is against");
-            return Err(Problem::conflict("catalog", detail)
-                .hint(format!("`ironloom catalog refresh {name}` brings it; or remove the catalog.")));
+            return Err(no_index(&name));
         }
         let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
         let owner = self.new.get(app).cloned().or_else(|| self.node.shared.owners.read().get(app).cloned());
@@ -284,6 +281,13 @@ impl Trust<'_> {
         self.new.insert(app.clone(), owner.clone());
         Ok(Some(Box::new(owner)))
     }
+}
+
+/// 409: nobody knows what a catalog is against.
+fn no_index(name: &str) -> Problem {
+    let detail = format!("the index of the catalog {name} isn't here, so nobody knows what it is against");
+    let hint = format!("`ironloom catalog refresh {name}` brings it; or remove the catalog.");
+    Problem::conflict("catalog", detail).hint(hint)
 }
 
 impl Trust<'_> {

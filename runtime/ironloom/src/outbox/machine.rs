@@ -50,7 +50,7 @@ struct Point {
     passed: u64,
     /// The last intent that was sent, and when.
     sent: Option<Sent>,
-    /// What waits is held until then: it would come too soon behind the last one.
+    /// The time until which the next one is held: it would come too soon behind the last one.
     held: Option<Timestamp>,
     /// Who told it; where nobody did, who asked for it first.
     owner: Owner,

@@ -12,7 +12,7 @@ pub(crate) const MOST_CATALOGS: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CatalogRecord {
     pub name: Box<str>,
-    /// What owners of app ids know it by. It keeps it while anything of it is kept.
+    /// The number by which owners of app ids know it. It keeps it while anything of it is kept.
     pub number: CatalogNumber,
     /// The place that it is read from; `None` where it was removed, and only what was seen of it is kept.
     pub source: Option<Box<str>>,

@@ -14,7 +14,7 @@ use ironloom_types::ids::{AppId, CatalogNumber, Digest};
 /// One catalog, as it was last seen.
 #[derive(Clone, Copy, Debug)]
 pub struct Word<'c> {
-    /// What others know it by: a name may be another one's by now.
+    /// The number by which others know it: a name may be another one's by now.
     pub number: CatalogNumber,
     pub floor: &'c Floor,
     pub index: &'c Index,

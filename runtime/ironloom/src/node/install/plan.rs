@@ -132,12 +132,7 @@ impl Node {
                 break;
             }
             wiring.insert(&request.id, &plan.bindings);
-            let matches = plan.inputs.iter().map(|input| {
-                let matches = self.matches(input, samples_left);
-                samples_left -= matches.samples.len();
-                matches
-            });
-            let matches = matches.collect();
+            let matches = self.all_matches(&plan, &mut samples_left);
             let matched = || prepared.matches().iter().map(|(point, _)| *point).collect();
             let backlog = wrong.take(at, self.count_readings(cursor, matched, counting));
             let Some(backlog) = backlog else { continue };
@@ -152,6 +147,16 @@ impl Node {
         let list = List { place, requests: requests.collect(), planned, routes, config };
         assert!(list.planned.len() == list.requests.len(), "each is planned, or a problem was found");
         Ok(list)
+    }
+
+    /// The points of each input, with some of them as samples while there is room for these.
+    fn all_matches(&self, plan: &Plan, samples_left: &mut usize) -> Vec<Match> {
+        let matches = plan.inputs.iter().map(|input| {
+            let matches = self.matches(input, *samples_left);
+            *samples_left -= matches.samples.len();
+            matches
+        });
+        matches.collect()
     }
 
     fn plan(

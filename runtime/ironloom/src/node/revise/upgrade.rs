@@ -10,11 +10,12 @@ use crate::fold::KnownPackage;
 use crate::fold::durable::{Book, Term};
 use crate::lanes::run::{MigrateError, Migrated};
 use crate::lanes::{App, Lane};
+use crate::node::copies::Held;
 use crate::node::trust::Named;
 use crate::node::{Node, problems};
 use crate::records::admin;
 use crate::records::alarm::{AlarmRecord, ClearedBy};
-use crate::records::installation::{Installation, Revision};
+use crate::records::installation::{Installation, Revision, Trial};
 use crate::records::lane::LaneMeta;
 use crate::records::owner::AppOwner;
 use ironloom_apps::manifest::Manifest;
@@ -23,6 +24,23 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, SlotName};
 
 impl Node {
+    /// The trial of an installation that another revision begins: of the copy that was made for it, or the one that it had.
+    pub(super) fn trial_behind(&self, before: Option<Trial>, copy: Option<&Held>) -> Option<Trial> {
+        let is_kept = |trial: &Trial| self.shared.copies.get(trial.copy).is_some();
+        copy.map(|copy| self.trial(copy.generation)).or(before.filter(is_kept))
+    }
+
+    /// Starts the revisions of a lane that wait for this code. Others are loaded aside.
+    pub(super) fn start_terms(&self, lane: &Arc<Lane>, known: &KnownPackage, code: &Arc<LoadedApp>) {
+        for term in lane.without_app() {
+            if term.revision.package == known.record.digest
+                && term.limits.memory == lane.newest().limits.memory
+            {
+                self.start_lane(lane, &term, Arc::clone(code));
+            }
+        }
+    }
+
     /// The package that an installation is to have: of the same app, by the same publisher.
     pub(super) fn next_package(&self, lane: &Lane, package: Digest) -> Answer<Arc<KnownPackage>> {
         let known = self.known_or_422(package)?;

@@ -166,7 +166,7 @@ proptest! {
     }
 }
 
-/// What somebody has seen: the version of the root, that of an index where there was one, and the latest time.
+/// A look of somebody: the version of the root, that of an index where there was one, and the latest time.
 type Sight = (u64, Option<u64>, u64);
 
 /// A floor as somebody has it who has seen this. Roots up to the third have one pair of keys for indexes, later ones another.
