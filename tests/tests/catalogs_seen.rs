@@ -448,12 +448,14 @@ fn text(value: &Value) -> Result<&str> {
     value.as_str().context("no text")
 }
 
+type Change<'a> = &'a dyn Fn(&mut Value);
+
 #[test]
 fn an_index_whose_texts_deceive_is_refused_with_words() -> Result<()> {
     let (maker, server) = site()?;
     let seen = server.client().get("/v1/catalogs/plant")?.json()?["index"].clone();
     let blocked = |reason: &str| json!([{"id": APP, "version": "0.1.0", "reason": reason}]);
-    let changes: [(&str, &dyn Fn(&mut Value)); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("\\u{202e}", &|index| index["apps"][0]["name"] = json!("harmless\u{202e}x")),
         ("\\u{1b}", &|index| index["apps"][0]["name"] = json!("harmless\u{1b}[2J")),
         ("\\u{a}", &|index| index["blocked"] = blocked("it forgets rooms\nerror: x")),
