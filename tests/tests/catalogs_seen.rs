@@ -461,6 +461,7 @@ fn an_index_whose_texts_deceive_is_refused_with_words() -> Result<()> {
         ("\\u{a}", &|index| index["blocked"] = blocked("it forgets rooms\nerror: x")),
         ("\\u{200b}", &|index| index["blocked"] = blocked("it forgets\u{200b} rooms")),
     ];
+    let good = index(&maker)?;
     for (character, change) in changes {
         if !publish_by_openssl(&maker, change)? {
             return Ok(());
@@ -472,6 +473,7 @@ fn an_index_whose_texts_deceive_is_refused_with_words() -> Result<()> {
         ensure!(detail.contains(&said), "{said:?} isn't in {detail}");
         ensure!(!detail.chars().any(ironloom_types::text::misleads), "{detail:?}");
         assert_eq!(server.client().get("/v1/catalogs/plant")?.json()?["index"], seen);
+        fs::write(maker.catalog().join("index.json"), &good)?;
     }
     // Signed by the same hand, and without such a character, it is taken.
     ensure!(publish_by_openssl(&maker, |index| index["apps"][0]["name"] = json!("harmless"))?);
