@@ -448,20 +448,20 @@ fn text(value: &Value) -> Result<&str> {
     value.as_str().context("no text")
 }
 
+type Change<'a> = &'a dyn Fn(&mut Value);
+
 #[test]
 fn an_index_whose_texts_deceive_is_refused_with_words() -> Result<()> {
     let (maker, server) = site()?;
     let seen = server.client().get("/v1/catalogs/plant")?.json()?["index"].clone();
-    type Change = fn(&mut Value);
-    fn blocked(reason: &str) -> Value {
-        json!([{"id": APP, "version": "0.1.0", "reason": reason}])
-    }
+    let blocked = |reason: &str| json!([{"id": APP, "version": "0.1.0", "reason": reason}]);
     let changes: [(&str, Change); 4] = [
-        ("\\u{202e}", |index| index["apps"][0]["name"] = json!("harmless\u{202e}x")),
-        ("\\u{1b}", |index| index["apps"][0]["name"] = json!("harmless\u{1b}[2J")),
-        ("\\u{a}", |index| index["blocked"] = blocked("it forgets rooms\nerror: x")),
-        ("\\u{200b}", |index| index["blocked"] = blocked("it forgets\u{200b} rooms")),
+        ("\\u{202e}", &|index| index["apps"][0]["name"] = json!("harmless\u{202e}x")),
+        ("\\u{1b}", &|index| index["apps"][0]["name"] = json!("harmless\u{1b}[2J")),
+        ("\\u{a}", &|index| index["blocked"] = blocked("it forgets rooms\nerror: x")),
+        ("\\u{200b}", &|index| index["blocked"] = blocked("it forgets\u{200b} rooms")),
     ];
+    let good = index(&maker)?;
     for (character, change) in changes {
         if !publish_by_openssl(&maker, change)? {
             return Ok(());
@@ -473,6 +473,7 @@ fn an_index_whose_texts_deceive_is_refused_with_words() -> Result<()> {
         ensure!(detail.contains(&said), "{said:?} isn't in {detail}");
         ensure!(!detail.chars().any(ironloom_types::text::misleads), "{detail:?}");
         assert_eq!(server.client().get("/v1/catalogs/plant")?.json()?["index"], seen);
+        fs::write(maker.catalog().join("index.json"), &good)?;
     }
     // Signed by the same hand, and without such a character, it is taken.
     ensure!(publish_by_openssl(&maker, |index| index["apps"][0]["name"] = json!("harmless"))?);
