@@ -182,6 +182,8 @@ async fn answer(
         request.extensions_mut().insert(InReserve);
     }
     let mut response = site.answer(request).await;
+    // No browser takes it for anything else than it says, such as a page.
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // Whoever still sends what was refused, or doesn't, makes room for others.
     connection.set_busy(false);
     if let Ok(Rest { body, begun }) = rest.try_recv()
