@@ -284,6 +284,7 @@ mod tests {
             optional,
             [
                 "resume",
+                "rollback",
                 "replay",
                 "halt",
                 "release",

@@ -35,6 +35,8 @@ struct Pending {
     halted: Halted,
     /// Counts the times that the switch was turned: files that were read before say nothing after.
     turns: u64,
+    /// Releases that requests are about to make: whoever finds their files gone has no entry of its own to write.
+    releasing: Vec<Option<InstallationId>>,
 }
 
 impl Pending {
@@ -51,6 +53,17 @@ impl Pending {
         match installation {
             None => self.halted.site = false,
             Some(id) => drop(self.halted.installations.remove(id)),
+        }
+    }
+
+    fn begin_release(&mut self, installation: Option<InstallationId>) {
+        self.turns += 1;
+        self.releasing.push(installation);
+    }
+
+    fn end_release(&mut self, installation: Option<&InstallationId>) {
+        if let Some(at) = self.releasing.iter().position(|one| one.as_ref() == installation) {
+            self.releasing.swap_remove(at);
         }
     }
 
@@ -80,13 +93,35 @@ impl KillSwitch {
         switch
     }
 
-    /// Takes over what the files say, and what was asked for besides. Nobody waits for the disk meanwhile.
+    /// Takes over what the files say, and what was asked for besides. Nobody waits for the disk meanwhile. Returns what was
+    /// turned by the files.
     fn look(&self, shared: &Shared) -> Vec<String> {
         let turns = self.pending.lock().turns;
         let halted = self.files.read();
         let pending = self.pending.lock();
-        if pending.turns == turns { take(shared, pending.with(halted)) } else { Vec::new() }
+        if pending.turns != turns {
+            return Vec::new();
+        }
+        let mut turned = take(shared, pending.with(halted));
+        for installation in &pending.releasing {
+            let by_request = words(installation.as_ref(), false);
+            turned.retain(|words| *words != by_request);
+        }
+        turned
     }
+}
+
+fn state(on: bool) -> &'static str {
+    if on { "halted" } else { "released" }
+}
+
+fn whose(installation: Option<&InstallationId>) -> &str {
+    installation.map_or("the site", InstallationId::as_str)
+}
+
+/// A turn of the switch in words.
+fn words(installation: Option<&InstallationId>, on: bool) -> String {
+    format!("{}: {}", state(on), whose(installation))
 }
 
 /// Turns the switch, and tells it where it was turned. Returns that in words.
@@ -99,10 +134,9 @@ fn take(shared: &Shared, halted: Halted) -> Vec<String> {
     shared.outbox.change(|outbox| outbox.set_halted(halted.clone(), now));
     let mut turned = Vec::new();
     let mut tell = |installation: Option<InstallationId>, on: bool| {
-        let whose = installation.as_ref().map_or("the site", |id| id.as_str());
-        let state = if on { "halted" } else { "released" };
-        tracing::warn!(whose, state, "the kill switch was turned");
-        turned.push(format!("{state}: {whose}"));
+        let state = state(on);
+        tracing::warn!(whose = whose(installation.as_ref()), state, "the kill switch was turned");
+        turned.push(words(installation.as_ref(), on));
         shared.metrics.events.tell(What::Halt { installation, state });
     };
     if before.site != halted.site {
@@ -217,11 +251,13 @@ impl Node {
     /// Turns the kill switch off.
     pub(super) async fn turn_off(self: Arc<Self>, request: HaltRequest) -> Answer<Halt> {
         let (files, id) = (self.kill_switch.files.clone(), request.installation.clone());
+        self.kill_switch.pending.lock().begin_release(id.clone());
         let written = aside(move || files.release(id.as_ref())).await;
         let written = written
             .map_err(|error| error.to_string())
             .and_then(|done| done.map_err(|error| error.to_string()));
         if let Err(error) = written {
+            self.kill_switch.pending.lock().end_release(request.installation.as_ref());
             let detail = format!("the file of the kill switch can't be removed: {error}");
             return Err(Problem::unavailable("not-durable", detail, crate::api::facade::RETRY_SOON));
         }
@@ -229,6 +265,7 @@ impl Node {
         let looked = aside(move || {
             node.kill_switch.pending.lock().remove(request.installation.as_ref());
             node.kill_switch.look(&node.shared);
+            node.kill_switch.pending.lock().end_release(request.installation.as_ref());
         });
         let looked = looked.await.map_err(|error| error.to_string());
         looked.map_err(|error| super::problems::internal(&error))?;

@@ -219,6 +219,7 @@ fn copied() -> (World, Lane) {
 fn copies_that_went_with_a_reset_or_an_uninstall_are_not_gone_back_to() {
     let (mut world, copy) = copied();
     world.reset(0, false);
+    world.pump();
     let new = new_installation(&copy.id, 2, copy.version, &["a"], copy.meta.clone());
     let new = numbered(new, Generation(4), ids::Revision(9));
     let rolled_back = RolledBack { ended: world.ended(3), at: AT, new, alarms: Vec::new() };

@@ -35,15 +35,15 @@ impl Repeats {
     /// The entries that are to be written now. One that is the same as the last is counted: where another came between
     /// them, such as the release behind a halt, it may have changed something again.
     pub(super) fn take(&mut self, said: Said) -> impl Iterator<Item = Said> + use<> {
-        let is_repeated = self.last.as_mut().filter(|(last, _)| *last == said);
-        if let Some((_, more)) = is_repeated {
-            *more += 1;
-            return None.into_iter().chain(None);
-        }
         let counted = self.by.entry(said.who.clone()).or_default();
         if counted.told == OF_ONE {
             counted.more += 1;
             counted.last = Some(said);
+            return None.into_iter().chain(None);
+        }
+        let is_repeated = self.last.as_mut().filter(|(last, _)| *last == said);
+        if let Some((_, more)) = is_repeated {
+            *more += 1;
             return None.into_iter().chain(None);
         }
         counted.told += 1;

@@ -274,10 +274,10 @@ pub(super) fn connector_set(table: Option<&str>, stopped: bool) -> AdminRecord {
 /// Generation 3, as 5, at 1234.
 pub(super) const COPY_BEGUN: &str = "0a0000001c04706967730305d209";
 /// For an upgrade.
-pub(super) const COPIED: &str = concat!("800100001d05", installation!(), no_meta!(), revision!(), "d20900");
+pub(super) const COPIED: &str = concat!("bb0100001d05", installation!(), no_meta!(), revision!(), "d20900");
 pub(super) const COMMITTED: &str = "080000001e04706967730301";
 pub(super) const ROLLED_BACK: &str = concat!(
-    "a90200001f",
+    "190300001f",
     installation!(),
     no_meta!(),
     "d209",
