@@ -113,8 +113,9 @@ fn what_the_present_version_cannot_have_was_not_taken_from_it() {
     assert_eq!(fields(&Rights { mode: Mode::Shadow, ..before.clone() }, &pigs), ["mode"]);
     assert_eq!(fields(&rights(PIGS, &[WEIGHT, GATE], &[]), &pigs), ["outputs.gate"]);
     assert_eq!(fields(&rights(PIGS, &[WEIGHT, GATE], &[("gate", "0..9")]), &pigs), ["outputs.gate"]);
-    let narrow = ("weight", "farm/barn-2/pig/{t}/weight");
-    assert_eq!(fields(&rights(PIGS, &[narrow, GATE], &[("gate", "0..10")]), &pigs), ["inputs.weight"]);
+    let narrow = [("weight", "farm/barn-2/pig/{t}/weight"), ("gate", "farm/barn-2/gate/{t}")];
+    let narrow = rights(PIGS, &narrow, &[("gate", "0..10")]);
+    assert_eq!(fields(&narrow, &pigs), ["inputs.weight", "outputs.gate"]);
     let mut lower = before.clone();
     lower.limits.set(LimitKind::Memory, 8 << 20);
     assert_eq!(fields(&lower, &pigs), ["limits.memory"]);
