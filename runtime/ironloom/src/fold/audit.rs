@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use parking_lot::RwLock;
+use serde::de::DeserializeOwned;
 
 use super::Shared;
 use super::stored::decode;
@@ -101,12 +102,16 @@ impl Shared {
         for first in chains {
             let chain = first.entry.said.chain;
             let last = self.entries(chain, None, First::Newest, 1)?.pop().unwrap_or_else(|| first.clone());
+            let signed = self.numbered(KeyKind::AuditCheckpoint, chain, None, First::Newest, 1)?;
             let mut known = self.audit.0.write();
             known.first.insert(chain, first.entry.number);
             known.heads.set(chain, Head { number: last.entry.number, hash: last.hash });
+            known.signed.extend(
+                signed
+                    .into_iter()
+                    .map(|CheckpointRecord { chain, number, time, .. }| (chain, (number, time))),
+            );
         }
-        let checkpoints = self.all_checkpoints()?;
-        checkpoints.iter().for_each(|one| self.audit.note_checkpoint(one.chain, one.number, one.time));
         Ok(())
     }
 
@@ -127,28 +132,30 @@ impl Shared {
         first: First,
         most: usize,
     ) -> Result<Vec<KeptEntry>, String> {
-        let range = Scope::MAIN.numbered(KeyKind::AuditEntry, chain.number());
+        let after = after.map(|number| entry_key(chain, number));
+        self.numbered(KeyKind::AuditEntry, chain, after, first, most)
+    }
+
+    /// The same of what else has numbers in a chain.
+    fn numbered<T: DeserializeOwned>(
+        &self,
+        kind: KeyKind,
+        chain: Chain,
+        after: Option<Key>,
+        first: First,
+        most: usize,
+    ) -> Result<Vec<T>, String> {
+        let range = Scope::MAIN.numbered(kind, chain.number());
         let range = match first {
             First::Oldest => range,
             First::Newest => range.reversed(),
         };
-        let after = after.map(|number| entry_key(chain, number));
         let (found, _) =
             self.overlay.scan(&range, after.as_ref(), most).map_err(|error| error.to_string())?;
         found
             .into_iter()
             .map(|(key, value)| decode(&value).map_err(|error| format!("{key}: {error}")))
             .collect()
-    }
-
-    /// All checkpoints that are kept, each chain's in its order.
-    fn all_checkpoints(&self) -> Result<Vec<CheckpointRecord>, String> {
-        let mut found = Vec::new();
-        self.each_of(KeyKind::AuditCheckpoint, Generation(0), None, |_, one: CheckpointRecord| {
-            found.push(one);
-            true
-        })?;
-        Ok(found)
     }
 
     /// At most so many checkpoints of all chains, behind the key of one.
