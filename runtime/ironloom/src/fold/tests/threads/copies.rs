@@ -2,6 +2,7 @@
 
 use super::super::cut::Hold;
 use super::*;
+use crate::fold::copies::CopyError;
 use crate::records::admin::Ended;
 use crate::records::copy::{Copied, CopyBegun, CopyFacts, Reason};
 use crate::records::installation::Installation;
@@ -66,6 +67,28 @@ fn a_checkpoint_writes_nothing_older_into_a_copy_that_is_whole() {
     until("the checkpoint has ended", || running.storage.positions() > before);
     let expected: Vec<_> = (0..KEYS).map(|number| (key(number), Bytes::from_static(b"new"))).collect();
     assert_eq!(running.state_of(2), expected);
+    running.stop();
+}
+
+#[test]
+fn a_copy_on_a_full_disk_fails_at_once() {
+    let (_folder, running, _) = followed();
+    running.storage.fill(1);
+    let rest = running.shared.copy_rest(Generation(2));
+    assert_eq!(rest.blocking_recv().unwrap(), Err(CopyError::DiskFull));
+    assert!(running.storage.has_room(), "it has tried");
+    running.shared.abandon_copy(Generation(2));
+    until("what there was of it is gone", || running.shared.removed.lock().is_empty());
+    assert_eq!(running.state_of(2), []);
+    // What the store has, too.
+    let before = running.storage.positions();
+    running.shared.wishes.ask();
+    until("the store has it", || running.storage.positions() > before);
+    assert_eq!(running.state_of(1).len(), KEYS);
+    running.begin_copy(3);
+    running.storage.fill(1);
+    let copied = running.shared.copy_stored(Generation(1), Generation(3)).unwrap();
+    assert_eq!(copied.blocking_recv().unwrap(), Err(CopyError::DiskFull));
     running.stop();
 }
 
