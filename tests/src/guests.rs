@@ -109,6 +109,15 @@ pub fn package_as(
     Ok(package::pack(&change(as_other), &component))
 }
 
+/// A next version of the guest `both`, with the code of `hostile`: it panics at `panic`.
+pub fn both_that_panics() -> Result<Package> {
+    package_as("com.example.hostile", "0.2.0", "hostile", |manifest| {
+        manifest
+            .replace("com.example.hostile", "com.example.both")
+            .replace("[inputs.command]", "[inputs.scenario]")
+    })
+}
+
 /// One of several apps of the same code, each with an id and a component of its own.
 pub fn variant(guest: &str, number: u8) -> Result<Package> {
     let mut component = fs::read(build(guest)?)?;

@@ -187,14 +187,6 @@ fn each_deed_of_an_apps_life_is_told_once() -> Result<()> {
     Ok(())
 }
 
-fn panics() -> Result<Package> {
-    guests::package_as("com.example.hostile", "0.2.0", "hostile", |manifest| {
-        manifest
-            .replace("com.example.hostile", "com.example.both")
-            .replace("[inputs.command]", "[inputs.scenario]")
-    })
-}
-
 #[test]
 fn what_the_host_rolls_back_and_commits_is_told_once() -> Result<()> {
     let plant = Plant::new()?;
@@ -204,7 +196,7 @@ fn what_the_host_rolls_back_and_commits_is_told_once() -> Result<()> {
     let limits = json!({"limits": {"cpu": "1 s", "memory": "64 MiB"}});
     mia.post("/v1/installations", &request("texts", &old, json!({"scenario": ["commands"]}), limits))?
         .json()?;
-    let new = json!({"package": mia.add_package(&panics()?.tar())?});
+    let new = json!({"package": mia.add_package(&guests::both_that_panics()?.tar())?});
     change(&mia, "texts", &new)?.json()?;
     for _ in 0..5 {
         plant.admin.push_one("commands", "panic")?;

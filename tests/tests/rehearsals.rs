@@ -181,8 +181,8 @@ fn weigh(client: &Client, pigs: u32, days: std::ops::Range<u32>) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_herds_ledger_with_its_timers_does_the_same_as_itself() -> Result<()> {
+/// A ledger of pigs that has seen 39 days of 200.
+fn herd() -> Result<Server> {
     let server = fed()?;
     let client = server.client();
     weigh(client, 1, 0..1)?;
@@ -190,6 +190,13 @@ fn a_herds_ledger_with_its_timers_does_the_same_as_itself() -> Result<()> {
     install(client, "pigs", &version("pigs", "1.0.0")?, bindings, json!({}))?;
     weigh(client, 200, 1..40)?;
     wait_until_done(client, "pigs")?;
+    Ok(server)
+}
+
+#[test]
+fn a_herds_ledger_with_its_timers_does_the_same_as_itself() -> Result<()> {
+    let server = herd()?;
+    let client = server.client();
     for from in ["beginning", "2026-01-20T00:00:00Z"] {
         let report = report(client, "pigs", &json!({"from": from}))?;
         assert_eq!(report["same"], true, "{report}");
@@ -530,13 +537,8 @@ fn workers_of(server: &Server) -> Result<Vec<String>> {
 #[test]
 fn a_rehearsal_runs_where_nothing_else_wants_the_processor() -> Result<()> {
     const SCHED_IDLE: u32 = 5;
-    let server = fed()?;
+    let server = herd()?;
     let client = server.client();
-    weigh(client, 1, 0..1)?;
-    let bindings = json!({"weight": ["farm/{pig}/weight"], "feed": ["farm/{pig}/feed"]});
-    install(client, "pigs", &version("pigs", "1.0.0")?, bindings, json!({}))?;
-    weigh(client, 200, 1..40)?;
-    wait_until_done(client, "pigs")?;
     let begun = start(client, "pigs", &json!({"from": "beginning"}))?.json()?;
     let path = format!("/v1/installations/pigs/rehearsals/{}", begun["number"]);
     // It confines itself as soon as it is there.

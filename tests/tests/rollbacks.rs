@@ -296,14 +296,6 @@ fn install_texts(client: &Client) -> Result<Value> {
     )
 }
 
-fn panics() -> Result<Package> {
-    guests::package_as("com.example.hostile", "0.2.0", "hostile", |manifest| {
-        manifest
-            .replace("com.example.hostile", "com.example.both")
-            .replace("[inputs.command]", "[inputs.scenario]")
-    })
-}
-
 #[test]
 fn a_version_that_is_quarantined_is_rolled_back_by_the_host() -> Result<()> {
     let server = Setup::new()?.start()?;
@@ -312,7 +304,7 @@ fn a_version_that_is_quarantined_is_rolled_back_by_the_host() -> Result<()> {
     client.push_one("commands", "raise")?;
     let before =
         wait_for_installation(client, "texts", "the first", |now| number(now, "counters.readings") == 1)?;
-    let file = file_of(&server, &panics()?)?;
+    let file = file_of(&server, &guests::both_that_panics()?)?;
     server.cli_json(&["upgrade", "texts", &file])?;
     for _ in 0..5 {
         client.push_one("commands", "panic")?;

@@ -93,6 +93,10 @@ fn each_right_that_was_taken_away_needs_a_consent_and_one_that_was_not_needs_non
             json!({"grants": {"outputs": {"limit": {"allow": "6..32", "every": "10 s"}}}}),
             "set-points of the output limit come once in 1 s, and not only in 10 s",
         ),
+        (
+            json!({"bindings": {"wish": "site/1/wish", "limit": "plant/1/limit"}}),
+            "the input wish reads site/*/wish",
+        ),
         (json!({"bindings": {"list": null}}), "the input list"),
         (json!({"limits": {"memory": "16 MiB"}}), "the limit memory is 32 MiB, more than 16 MiB"),
     ] {

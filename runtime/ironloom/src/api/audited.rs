@@ -23,17 +23,19 @@ use ironloom_types::ids::TenantId;
 /// The parameter of a request that only says what would happen.
 const DRY_RUN: &str = "dry-run";
 
-fn deed(operation: &Operation, uri: &Uri, principal: &Principal) -> Deed {
+fn deed(operation: &Operation, request: &Request) -> Deed {
+    let principal = request.extensions().get::<Principal>().unwrap_or(&Principal::Nobody);
+    let is_understood = request.extensions().get::<Params>().is_some();
     let chain = match operation.needs {
         Action::Administer => Chain::Platform,
         _ => Chain::Tenant(TenantId::MAIN),
     };
-    Deed::new(chain, principal, operation.id, resource(operation, uri))
+    Deed::new(chain, principal, operation.id, resource(operation, request.uri(), is_understood))
 }
 
 /// The thing that a request is about: its path up to the last name in it, without the version, and with its query. Of a query
-/// that is refused, only those parameters that there are: others may be anything, such as passwords.
-fn resource(operation: &Operation, uri: &Uri) -> String {
+/// that isn't understood, only those parameters that there are: others may be anything, such as passwords.
+fn resource(operation: &Operation, uri: &Uri, is_understood: bool) -> String {
     let template = operation.path;
     let mut parts = template.split('/').count();
     if let Some(last) = template.split('/').rev().position(|part| part.starts_with('{')) {
@@ -43,7 +45,7 @@ fn resource(operation: &Operation, uri: &Uri) -> String {
     let named = named.join("/");
     let named = named.strip_prefix("/v1/").unwrap_or(&named);
     let Some(query) = uri.query() else { return named.to_owned() };
-    if Params::of(uri, operation.query).is_ok() {
+    if is_understood {
         return format!("{named}?{query}");
     }
     let is_known = |one: &&str| operation.query.contains(&one.split('=').next().unwrap_or_default());
@@ -63,11 +65,10 @@ fn is_dry(request: &Request) -> bool {
 
 /// Tells of a request that isn't admitted, where whoever sends it may not do it, or would have done something.
 pub(super) fn refuse(api: &Api, operation: &Operation, request: &Request, problem: &Problem) {
-    let principal = request.extensions().get::<Principal>().unwrap_or(&Principal::Nobody);
     if !is_denial(problem.status) && (!operation.deed || is_dry(request)) {
         return;
     }
-    let deed = deed(operation, request.uri(), principal);
+    let deed = deed(operation, request);
     api.node.audit_refused(deed.said(Outcome::Refused, &problem.kind, &problem.detail));
 }
 
@@ -83,8 +84,7 @@ pub(super) struct Audited {
 impl Audited {
     /// Takes a request over, with its body on the way.
     pub(super) fn new(api: &Api, operation: &Operation, request: Request) -> (Self, Request) {
-        let principal = request.extensions().get::<Principal>().unwrap_or(&Principal::Nobody);
-        let deed = Arc::new(deed(operation, request.uri(), principal));
+        let deed = Arc::new(deed(operation, &request));
         let is_dry = is_dry(&request);
         let heard = Arc::clone(&deed);
         let request = request.map(|body| {
@@ -136,6 +136,11 @@ mod tests {
     use super::super::operation::PLAIN;
     use super::*;
 
+    fn resource_of(operation: &Operation, uri: &str) -> String {
+        let uri = uri.parse().unwrap();
+        resource(operation, &uri, Params::of(&uri, operation.query).is_ok())
+    }
+
     #[test]
     fn a_resource_is_the_path_up_to_its_last_name_with_the_query() {
         for (template, uri, expected) in [
@@ -151,7 +156,7 @@ mod tests {
             ("/metrics", "/metrics", "/metrics"),
         ] {
             let operation = Operation { path: template, query: &["purge"], ..PLAIN };
-            assert_eq!(resource(&operation, &uri.parse().unwrap()), expected);
+            assert_eq!(resource_of(&operation, uri), expected);
         }
     }
 
@@ -165,8 +170,7 @@ mod tests {
             ("password=secret", "events"),
             ("secret", "events"),
         ] {
-            let uri = format!("/v1/events?{query}").parse().unwrap();
-            assert_eq!(resource(&operation, &uri), expected);
+            assert_eq!(resource_of(&operation, &format!("/v1/events?{query}")), expected);
         }
     }
 }

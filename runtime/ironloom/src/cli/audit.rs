@@ -13,9 +13,9 @@ use serde::de::DeserializeOwned;
 use self::check::{Exported, Line};
 use super::client::Client;
 use super::failure::{Failure, Outcome};
-use super::{Global, PageArgs, output};
+use super::{Global, PageArgs, listing, output};
 use crate::api::JSON_TYPE;
-use crate::api::facade::{AuditCheckpoint, AuditEntry, Page};
+use crate::api::facade::{AuditCheckpoint, AuditEntry};
 use ironloom_trust::audit;
 use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::Timestamp;
@@ -139,16 +139,8 @@ fn checkpoints(client: &Client) -> Result<Vec<AuditCheckpoint>, Failure> {
 
 /// Shows `take` all of a list; of entries each chain's are in its order.
 fn each<T: DeserializeOwned>(client: &Client, path: &str, mut take: impl FnMut(T) -> Outcome) -> Outcome {
-    let mut after = None;
-    loop {
-        let query = [("limit", Some(AT_ONCE.to_owned())), ("after", after)];
-        let page: Page<T> = client.get(path, &query)?.read()?;
-        page.items.into_iter().try_for_each(&mut take)?;
-        after = page.next;
-        if after.is_none() {
-            return Ok(());
-        }
-    }
+    let query = [("limit", Some(AT_ONCE.to_owned()))];
+    listing::each_page(client, path, &query, None, |items: Vec<T>| items.into_iter().try_for_each(&mut take))
 }
 
 fn verify(global: &Global, file: Option<&Path>, known: &[PathBuf], key: Option<PublicKey>) -> Outcome {

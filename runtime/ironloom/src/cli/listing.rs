@@ -293,19 +293,33 @@ pub(super) fn all_pages<T: DeserializeOwned, const N: usize>(
     global: &Global,
     path: &str,
     query: &[(&'static str, Option<String>)],
-    mut after: Option<String>,
+    after: Option<String>,
     header: &[&str; N],
     row: impl Fn(T) -> [String; N],
 ) -> Outcome {
-    let (client, mut printed) = (global.client()?, Printed::default());
+    let mut printed = Printed::default();
+    each_page(&global.client()?, path, query, after, |items: Vec<T>| {
+        print_rows(items.into_iter().map(&row), header, &mut printed)
+    })?;
+    nothing(&printed)
+}
+
+/// Shows `take` all pages of a list, one after the other.
+pub(super) fn each_page<T: DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    query: &[(&'static str, Option<String>)],
+    mut after: Option<String>,
+    mut take: impl FnMut(Vec<T>) -> Outcome,
+) -> Outcome {
     loop {
         let mut query = query.to_vec();
         query.push(("after", after));
         let page: Page<T> = client.get(path, &query)?.read()?;
-        print_rows(page.items.into_iter().map(&row), header, &mut printed)?;
+        take(page.items)?;
         after = page.next;
         if after.is_none() {
-            return nothing(&printed);
+            return Ok(());
         }
     }
 }

@@ -66,7 +66,7 @@ impl Numbers {
 
     /// Gives a copy its number.
     fn admit_copy(&mut self, CopyBegun { of, generation, .. }: &CopyBegun) -> Result<(), Refusal> {
-        self.live.get(*of).ok_or(Refusal::Gone)?;
+        self.admit_change(*of)?;
         if *generation <= self.generation {
             return Err(Refusal::GenerationTaken(*generation));
         }
@@ -77,7 +77,7 @@ impl Numbers {
     /// Keeps a copy of one that lives.
     fn admit_copied(&mut self, Copied { generation, of, .. }: &Copied) -> Result<(), Refusal> {
         let of = &of.installation;
-        self.live.get(of.generation).ok_or(Refusal::Gone)?;
+        self.admit_change(of.generation)?;
         self.copies.insert(*generation, of.id.clone());
         Ok(())
     }
