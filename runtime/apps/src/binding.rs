@@ -12,7 +12,7 @@ use super::manifest::{Input, Manifest, Output, OutputKind, ValueType};
 use super::pattern::{Pattern, Segment};
 use super::problem::{Cause, Problem, join_path};
 use super::unit::{self, Conversion, NoConversion};
-use ironloom_types::ids::{InstallationId, PointPath, RESERVED_SEGMENT, SlotName, check_segment};
+use ironloom_types::ids::{InstallationId, PointPath, RESERVED_SEGMENT, SlotName, TenantId, check_segment};
 
 /// The most patterns of one input. Beyond: refused.
 pub const MAX_PATTERNS: usize = 256;
@@ -107,7 +107,7 @@ pub enum Target {
     /// `apps/<installation>/<output>`.
     Default {
         /// The first three segments of the points.
-        prefix: String,
+        prefix: PointPath,
     },
     /// To the point that the pattern gives for the entity.
     Pattern {
@@ -126,7 +126,8 @@ impl Target {
             Self::Pattern { pattern, .. } => pattern.matches(path),
             Self::Default { prefix } => {
                 let rest = path.as_str().strip_prefix(prefix.as_str());
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                path.tenant() == prefix.tenant()
+                    && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
         }
     }
@@ -138,11 +139,13 @@ impl Target {
             Self::Pattern { pattern, .. } => pattern.intersects(input),
             Self::Default { prefix } => {
                 let mut segments = input.segments().iter();
-                prefix.split('/').all(|part| match segments.next() {
-                    Some(Segment::Literal(literal)) => **literal == *part,
-                    Some(Segment::Capture(_)) => true,
-                    None => false,
-                })
+                let is_own = prefix.tenant() == input.tenant();
+                is_own
+                    && prefix.segments().all(|part| match segments.next() {
+                        Some(Segment::Literal(literal)) => **literal == *part,
+                        Some(Segment::Capture(_)) => true,
+                        None => false,
+                    })
             }
         }
     }
@@ -196,7 +199,7 @@ impl Bindings {
         let inputs: Vec<InputBinding> = manifest
             .inputs
             .iter()
-            .map(|input| bind_input(input, patterns(&input.name), &mut problems))
+            .map(|input| bind_input(input, installation.tenant(), patterns(&input.name), &mut problems))
             .collect();
         let names = CapturedNames::of(&inputs);
         let outputs: Vec<OutputBinding> = manifest
@@ -235,20 +238,20 @@ impl Bindings {
         for part in &parts {
             check_segment(part).map_err(|problem| refuse(format!("it {problem}")))?;
         }
-        let path = match &output.target {
+        let (tenant, path) = match &output.target {
             Target::Unbound => return Err(ResolveError::Unbound(output.name.clone())),
-            Target::Default { prefix } if parts.is_empty() => prefix.clone(),
-            Target::Default { prefix } => format!("{prefix}/{entity}"),
+            Target::Default { prefix } if parts.is_empty() => return Ok(prefix.clone()),
+            Target::Default { prefix } => (prefix.tenant(), format!("{prefix}/{entity}")),
             Target::Pattern { pattern, order } => {
                 if parts.len() != order.len() {
                     let (has, needs) = (parts.len(), order.len());
                     return Err(refuse(format!("it has {has} segments, and {pattern} needs {needs}")));
                 }
-                fill(pattern, order, &parts)
+                (pattern.tenant(), fill(pattern, order, &parts))
             }
         };
         let is_default = matches!(output.target, Target::Default { .. });
-        match PointPath::new(&path) {
+        match PointPath::new(tenant, &path) {
             Ok(path) if path.is_reserved() && !is_default => {
                 Err(refuse(format!("{path} belongs to the runtime")))
             }
@@ -336,10 +339,10 @@ fn unknown_slot(manifest: &Manifest, name: &str) -> Problem {
     Problem::of(join_path("bindings", name), message)
 }
 
-fn parse(field: &str, patterns: &[String], problems: &mut Vec<Problem>) -> Vec<Pattern> {
+fn parse(tenant: TenantId, field: &str, patterns: &[String], problems: &mut Vec<Problem>) -> Vec<Pattern> {
     let mut parsed = Vec::with_capacity(patterns.len());
     for text in patterns {
-        match Pattern::new(text) {
+        match Pattern::new(tenant, text) {
             Ok(pattern) => parsed.push(pattern),
             Err(message) => problems.push(Problem::of(field, message)),
         }
@@ -347,9 +350,14 @@ fn parse(field: &str, patterns: &[String], problems: &mut Vec<Problem>) -> Vec<P
     parsed
 }
 
-fn bind_input(input: &Input, asked: &[String], problems: &mut Vec<Problem>) -> InputBinding {
+fn bind_input(
+    input: &Input,
+    tenant: TenantId,
+    asked: &[String],
+    problems: &mut Vec<Problem>,
+) -> InputBinding {
     let field = format!("bindings.{}", input.name);
-    let patterns = parse(&field, asked, problems);
+    let patterns = parse(tenant, &field, asked, problems);
     if asked.is_empty() && !input.optional {
         let what =
             if input.description.is_empty() { String::new() } else { format!(" ({})", input.description) };
@@ -438,14 +446,21 @@ fn bind_output(
     problems: &mut Vec<Problem>,
 ) -> OutputBinding {
     let field = format!("bindings.{}", output.name);
-    let mut patterns = parse(&field, asked, problems);
+    let tenant = installation.tenant();
+    let mut patterns = parse(tenant, &field, asked, problems);
     if asked.len() > 1 {
         problems.push(Problem::of(&field, "an output is bound to one pattern"));
     }
     let target = match (patterns.pop(), output.kind) {
         (None, OutputKind::SetPoint) => Target::Unbound,
         (None, OutputKind::Derived) => {
-            Target::Default { prefix: format!("{RESERVED_SEGMENT}/{installation}/{}", output.name) }
+            match PointPath::new(tenant, &format!("{RESERVED_SEGMENT}/{installation}/{}", output.name)) {
+                Ok(prefix) => Target::Default { prefix },
+                Err(error) => {
+                    problems.push(Problem::of(&field, error.to_string()));
+                    Target::Unbound
+                }
+            }
         }
         (Some(pattern), _) => {
             if matches!(pattern.segments().first(), Some(Segment::Literal(first)) if **first == *RESERVED_SEGMENT)

@@ -19,7 +19,7 @@ use crate::grants::{Grants, Mode, OutputGrant};
 use crate::manifest::{Manifest, OutputKind};
 use crate::pattern::{Pattern, Segment};
 use ironloom_trust::key::PublicKey;
-use ironloom_types::ids::{AppId, Digest, SlotName};
+use ironloom_types::ids::{AppId, Digest, SlotName, TenantId};
 use ironloom_types::limits::Limits;
 
 /// Something that an app may do besides reading, by what its manifest declares.
@@ -178,7 +178,7 @@ impl Rights {
         let outputs = bindings.outputs.iter().map(|output| {
             let to = match &output.target {
                 Target::Unbound => None,
-                Target::Default { prefix } => Some(prefix.clone()),
+                Target::Default { prefix } => Some(prefix.to_string()),
                 Target::Pattern { pattern, .. } => Some(pattern.to_string()),
             };
             let grant = grants.outputs.get(&output.name).cloned();
@@ -328,7 +328,8 @@ fn covers(most: &str, pattern: &str) -> bool {
     if most == pattern {
         return true;
     }
-    let (Ok(most), Ok(pattern)) = (Pattern::new(most), Pattern::new(pattern)) else { return false };
+    let read = |text| Pattern::new(TenantId::NOBODY, text);
+    let (Ok(most), Ok(pattern)) = (read(most), read(pattern)) else { return false };
     let (most, pattern) = (most.segments(), pattern.segments());
     most.len() == pattern.len()
         && most.iter().zip(pattern).all(|(most, own)| matches!(most, Segment::Capture(_)) || most == own)

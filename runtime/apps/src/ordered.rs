@@ -3,23 +3,24 @@
 
 use crate::binding::Target;
 use crate::pattern::{Pattern, Segment};
+use ironloom_types::ids::TenantId;
 
-/// A list of texts in their order.
+/// A list of texts in their order, each tenant's apart.
 pub trait Ordered {
     type Item;
 
-    /// The first text that isn't before this one.
-    fn seek(&self, text: &str) -> Option<&str>;
+    /// The first text of a tenant that isn't before this one.
+    fn seek(&self, tenant: TenantId, text: &str) -> Option<&str>;
 
-    /// Shows all items of this text.
-    fn each(&self, text: &str, see: &mut dyn FnMut(&Self::Item));
+    /// Shows all items of this text of a tenant.
+    fn each(&self, tenant: TenantId, text: &str, see: &mut dyn FnMut(&Self::Item));
 }
 
 /// Shows the items whose paths the pattern matches; where the list has patterns, those that match a path which this
 /// one matches too.
 pub fn each_of<L: Ordered>(list: &L, pattern: &Pattern, see: impl FnMut(&L::Item)) {
     let parts: Vec<Part<'_>> = parts(pattern).collect();
-    Search { list, below: false, see, prefix: String::new() }.visit(&parts);
+    Search { list, tenant: pattern.tenant(), below: false, see, prefix: String::new() }.visit(&parts);
 }
 
 /// Shows the items whose paths an output may write; where the list has patterns, those that match such a path.
@@ -28,8 +29,8 @@ pub fn each_written<L: Ordered>(list: &L, target: &Target, see: impl FnMut(&L::I
         Target::Unbound => {}
         Target::Pattern { pattern, .. } => each_of(list, pattern, see),
         Target::Default { prefix } => {
-            let parts: Vec<Part<'_>> = prefix.split('/').map(Part::Literal).collect();
-            Search { list, below: true, see, prefix: String::new() }.visit(&parts);
+            let parts: Vec<Part<'_>> = prefix.segments().map(Part::Literal).collect();
+            Search { list, tenant: prefix.tenant(), below: true, see, prefix: String::new() }.visit(&parts);
         }
     }
 }
@@ -50,6 +51,7 @@ fn parts(pattern: &Pattern) -> impl Iterator<Item = Part<'_>> {
 
 struct Search<'a, L, F> {
     list: &'a L,
+    tenant: TenantId,
     /// Also what lies below the last part.
     below: bool,
     see: F,
@@ -67,7 +69,7 @@ impl<L: Ordered, F: FnMut(&L::Item)> Search<'_, L, F> {
                 let begin = self.prefix.len();
                 self.prefix.push_str(literal);
                 if rest.is_empty() {
-                    self.list.each(&self.prefix, &mut self.see);
+                    self.list.each(self.tenant, &self.prefix, &mut self.see);
                 }
                 self.descend(rest);
                 self.prefix.truncate(begin);
@@ -90,12 +92,12 @@ impl<L: Ordered, F: FnMut(&L::Item)> Search<'_, L, F> {
         let begin = self.prefix.len();
         let first = format!("{}{begins}", self.prefix);
         let mut from = first.clone();
-        while let Some(text) = self.list.seek(&from).filter(|text| text.starts_with(&first)) {
+        while let Some(text) = self.list.seek(self.tenant, &from).filter(|text| text.starts_with(&first)) {
             from.clear();
             match text[begin..].find('/') {
                 None => {
                     if rest.is_empty() {
-                        self.list.each(text, &mut self.see);
+                        self.list.each(self.tenant, text, &mut self.see);
                     }
                     from.extend([text, "\0"]);
                 }
@@ -114,8 +116,10 @@ impl<L: Ordered, F: FnMut(&L::Item)> Search<'_, L, F> {
     /// Shows all behind the prefix.
     fn all(&mut self) {
         let mut from = self.prefix.clone();
-        while let Some(text) = self.list.seek(&from).filter(|text| text.starts_with(&self.prefix)) {
-            self.list.each(text, &mut self.see);
+        while let Some(text) =
+            self.list.seek(self.tenant, &from).filter(|text| text.starts_with(&self.prefix))
+        {
+            self.list.each(self.tenant, text, &mut self.see);
             from.clear();
             from.extend([text, "\0"]);
         }
@@ -142,12 +146,13 @@ mod tests {
     impl Ordered for Texts {
         type Item = String;
 
-        fn seek(&self, text: &str) -> Option<&str> {
+        fn seek(&self, tenant: TenantId, text: &str) -> Option<&str> {
+            assert_eq!(tenant, TenantId::MAIN);
             self.sought.set(self.sought.get() + 1);
             self.texts.range::<str, _>((Bound::Included(text), Bound::Unbounded)).next().map(String::as_str)
         }
 
-        fn each(&self, text: &str, see: &mut dyn FnMut(&String)) {
+        fn each(&self, _: TenantId, text: &str, see: &mut dyn FnMut(&String)) {
             self.texts.get(text).into_iter().for_each(see);
         }
     }
@@ -182,9 +187,9 @@ mod tests {
             paths in prop::collection::btree_set(path(), 0..40),
             wanted in pattern(),
         ) {
-            let wanted = Pattern::new(&wanted).unwrap();
+            let wanted = Pattern::new(TenantId::MAIN, &wanted).unwrap();
             let expected: Vec<String> =
-                paths.iter().filter(|path| wanted.matches(&PointPath::new(path).unwrap())).cloned().collect();
+                paths.iter().filter(|path| wanted.matches(&PointPath::new(TenantId::MAIN, path).unwrap())).cloned().collect();
             let list = Texts { texts: paths, ..Texts::default() };
             prop_assert_eq!(found(&list, |list, see| each_of(list, &wanted, see)), expected);
         }
@@ -195,11 +200,12 @@ mod tests {
             wanted in pattern(),
             prefix in "[ab][.0-]?/[ab]/[ab]",
         ) {
-            let wanted = Pattern::new(&wanted).unwrap();
+            let prefix = PointPath::new(TenantId::MAIN, &prefix).unwrap();
+            let wanted = Pattern::new(TenantId::MAIN, &wanted).unwrap();
             let targets = [Target::Pattern { pattern: wanted, order: Vec::new() }, Target::Default { prefix }];
             let list = Texts { texts: patterns, ..Texts::default() };
             for target in targets {
-                let feeds = |text: &&String| target.feeds(&Pattern::new(text).unwrap());
+                let feeds = |text: &&String| target.feeds(&Pattern::new(TenantId::MAIN, text).unwrap());
                 let expected: Vec<String> = list.texts.iter().filter(feeds).cloned().collect();
                 prop_assert_eq!(found(&list, |list, see| each_written(list, &target, see)), expected);
             }
@@ -210,7 +216,7 @@ mod tests {
     fn it_costs_what_is_found() {
         let texts = (0..10_000).map(|n| format!("plant/line-{n}/{}/value", n % 7)).collect();
         let list = Texts { texts, ..Texts::default() };
-        let pattern = Pattern::new("plant/line-77/{machine}/value").unwrap();
+        let pattern = Pattern::new(TenantId::MAIN, "plant/line-77/{machine}/value").unwrap();
         assert_eq!(found(&list, |list, see| each_of(list, &pattern, see)), ["plant/line-77/0/value"]);
         assert!(list.sought.get() < 10, "{}", list.sought.get());
     }

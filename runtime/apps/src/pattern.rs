@@ -1,12 +1,11 @@
 //! Patterns of point paths, with captures: `farm/{barn}/pig/{tag}/weight`.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use ironloom_types::ids::{MAX_PATH_SEGMENTS, PointPath, check_segment};
+use ironloom_types::ids::{MAX_PATH_SEGMENTS, PointPath, TenantId, check_segment};
 use ironloom_types::text::shorten;
 
 /// The longest pattern, in bytes.
@@ -26,9 +25,11 @@ pub enum Segment {
     Capture(Box<str>),
 }
 
-/// A pattern, of as many segments as the paths that it matches.
+/// A pattern, of as many segments as the paths that it matches. It matches only those of its tenant. In JSON it stands
+/// without that, as paths do.
 #[derive(Clone)]
 pub struct Pattern {
+    tenant: TenantId,
     text: Arc<str>,
     segments: Arc<[Segment]>,
 }
@@ -38,7 +39,7 @@ impl Pattern {
     ///
     /// # Errors
     /// A sentence that says what is wrong with it.
-    pub fn new(text: &str) -> Result<Self, String> {
+    pub fn new(tenant: TenantId, text: &str) -> Result<Self, String> {
         let refuse = |problem: &str| format!("{:?} {problem}", shorten(text, MAX_PATTERN_BYTES));
         if text.is_empty() {
             return Err(refuse("is empty; a pattern is a point path such as farm/{barn}/weight"));
@@ -75,7 +76,12 @@ impl Pattern {
         if segments.len() > MAX_PATH_SEGMENTS {
             return Err(refuse("has more than 16 segments"));
         }
-        Ok(Self { text: text.into(), segments: segments.into() })
+        Ok(Self { tenant, text: text.into(), segments: segments.into() })
+    }
+
+    /// The tenant whose points it matches.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
     }
 
     pub fn as_str(&self) -> &str {
@@ -102,6 +108,9 @@ impl Pattern {
 
     /// Returns whether it matches the path.
     pub fn matches(&self, path: &PointPath) -> bool {
+        if path.tenant() != self.tenant {
+            return false;
+        }
         let mut parts = path.segments();
         for segment in self.segments.iter() {
             match (segment, parts.next()) {
@@ -140,7 +149,8 @@ impl Pattern {
 
     /// Returns whether some path matches both.
     pub fn intersects(&self, other: &Self) -> bool {
-        self.segments.len() == other.segments.len()
+        self.tenant == other.tenant
+            && self.segments.len() == other.segments.len()
             && self.segments.iter().zip(other.segments.iter()).all(|pair| match pair {
                 (Segment::Literal(one), Segment::Literal(other)) => one == other,
                 _ => true,
@@ -173,14 +183,6 @@ fn check_capture(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-impl FromStr for Pattern {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::new(text)
-    }
-}
-
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -195,7 +197,7 @@ impl fmt::Debug for Pattern {
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        self.tenant == other.tenant && self.text == other.text
     }
 }
 
@@ -203,19 +205,28 @@ impl Eq for Pattern {}
 
 impl std::hash::Hash for Pattern {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
+        (self.tenant, &self.text).hash(state);
     }
 }
 
 impl Serialize for Pattern {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&self.text)
+        } else {
+            (self.tenant, &self.text).serialize(serializer)
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        let (tenant, text) = if deserializer.is_human_readable() {
+            (TenantId::NOBODY, String::deserialize(deserializer)?)
+        } else {
+            Deserialize::deserialize(deserializer)?
+        };
+        Self::new(tenant, &text).map_err(serde::de::Error::custom)
     }
 }
 
@@ -225,11 +236,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn pattern(text: &str) -> Pattern {
-        Pattern::new(text).unwrap()
+        Pattern::new(TenantId::MAIN, text).unwrap()
     }
 
     fn path(text: &str) -> PointPath {
-        PointPath::new(text).unwrap()
+        PointPath::new(TenantId::MAIN, text).unwrap()
     }
 
     #[test]
@@ -265,7 +276,7 @@ mod tests {
             ("Gro\u{308}sse/{a}", "normalization"),
             ("a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a", "16 segments"),
         ] {
-            let error = Pattern::new(bad).unwrap_err();
+            let error = Pattern::new(TenantId::MAIN, bad).unwrap_err();
             assert!(error.contains(reason), "{bad}: {error}");
         }
     }
@@ -280,13 +291,13 @@ mod tests {
             ("pig-*/weight", "`*`", "{name}/weight"),
             ("{name}/*/+", "`*`", "{name}/{name2}/{name3}"),
         ] {
-            let error = Pattern::new(bad).unwrap_err();
+            let error = Pattern::new(TenantId::MAIN, bad).unwrap_err();
             let expected = format!(
                 "{bad:?} has {wildcard}; no pattern has the wildcards `*`, `+` and `#`: write a name in braces, such as \
                  {instead}, which matches exactly one whole segment"
             );
             assert_eq!(error, expected);
-            assert!(Pattern::new(instead).is_ok(), "{instead}");
+            assert!(Pattern::new(TenantId::MAIN, instead).is_ok(), "{instead}");
         }
         // A point may have one in its name: a capture matches it.
         assert_eq!(pattern("a/{x}").entity(&path("a/b*")).as_deref(), Some("b*"));

@@ -3,17 +3,25 @@
 use crate::binding::{Bindings, InputBinding, OutputBinding, Target};
 use crate::manifest::{OutputKind, ValueType};
 use crate::pattern::Pattern;
-use ironloom_types::ids::{InstallationId, SlotName};
+use ironloom_types::ids::{InstallationId, PointPath, SlotName, TenantId};
 
 pub(crate) fn id(text: &str) -> InstallationId {
-    InstallationId::new(text).unwrap()
+    InstallationId::new(TenantId::MAIN, text).unwrap()
+}
+
+pub(crate) fn path(text: &str) -> PointPath {
+    PointPath::new(TenantId::MAIN, text).unwrap()
+}
+
+pub(crate) fn pattern(text: &str) -> Pattern {
+    Pattern::new(TenantId::MAIN, text).unwrap()
 }
 
 /// Bindings of an installation with one input and one output, which is bound to a pattern or by default.
 pub(crate) fn bindings(installation: &str, input: &str, output: Option<&str>) -> Bindings {
     let target = match output {
-        Some(pattern) => Target::Pattern { pattern: Pattern::new(pattern).unwrap(), order: vec![0] },
-        None => Target::Default { prefix: format!("apps/{installation}/out") },
+        Some(pattern) => Target::Pattern { pattern: self::pattern(pattern), order: vec![0] },
+        None => Target::Default { prefix: path(&format!("apps/{installation}/out")) },
     };
     let value_type = ValueType::Real;
     let name = |text| SlotName::new(text).unwrap();
@@ -23,7 +31,7 @@ pub(crate) fn bindings(installation: &str, input: &str, output: Option<&str>) ->
             value_type,
             unit: None,
             conversions: Vec::new(),
-            patterns: vec![Pattern::new(input).unwrap()],
+            patterns: vec![pattern(input)],
         }],
         outputs: vec![OutputBinding {
             name: name("out"),

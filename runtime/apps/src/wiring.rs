@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::binding::{Bindings, Target};
 use crate::ordered::{Ordered, each_of, each_written};
 use crate::pattern::Pattern;
-use ironloom_types::ids::InstallationId;
+use ironloom_types::ids::{InstallationId, TenantId};
 
 /// An installation, and what it is bound to.
 #[derive(Clone, Debug)]
@@ -54,21 +54,26 @@ fn joined(mut some: Vec<Neighbour>, others: Vec<Neighbour>) -> Vec<Neighbour> {
     some
 }
 
-/// Who has each pattern.
+/// Who has each pattern, by tenant.
 #[derive(Debug, Default)]
-struct Patterns(BTreeMap<Arc<str>, Vec<InstallationId>>);
+struct Patterns(BTreeMap<TenantId, BTreeMap<Arc<str>, Vec<InstallationId>>>);
 
 impl Patterns {
     fn insert(&mut self, pattern: &Pattern, id: &InstallationId) {
-        self.0.entry(pattern.to_arc()).or_insert_with(|| Vec::with_capacity(1)).push(id.clone());
+        let own = self.0.entry(pattern.tenant()).or_default();
+        own.entry(pattern.to_arc()).or_insert_with(|| Vec::with_capacity(1)).push(id.clone());
     }
 
     fn remove(&mut self, pattern: &Pattern, id: &InstallationId) {
-        if let Some(ids) = self.0.get_mut(pattern.as_str()) {
+        let Some(own) = self.0.get_mut(&pattern.tenant()) else { return };
+        if let Some(ids) = own.get_mut(pattern.as_str()) {
             ids.retain(|one| one != id);
             if ids.is_empty() {
-                self.0.remove(pattern.as_str());
+                own.remove(pattern.as_str());
             }
+        }
+        if own.is_empty() {
+            self.0.remove(&pattern.tenant());
         }
     }
 }
@@ -76,13 +81,14 @@ impl Patterns {
 impl Ordered for Patterns {
     type Item = InstallationId;
 
-    fn seek(&self, text: &str) -> Option<&str> {
-        let mut behind = self.0.range::<str, _>((Bound::Included(text), Bound::Unbounded));
+    fn seek(&self, tenant: TenantId, text: &str) -> Option<&str> {
+        let own = self.0.get(&tenant)?;
+        let mut behind = own.range::<str, _>((Bound::Included(text), Bound::Unbounded));
         behind.next().map(|(pattern, _)| &**pattern)
     }
 
-    fn each(&self, text: &str, see: &mut dyn FnMut(&InstallationId)) {
-        self.0.get(text).into_iter().flatten().for_each(see);
+    fn each(&self, tenant: TenantId, text: &str, see: &mut dyn FnMut(&InstallationId)) {
+        self.0.get(&tenant).and_then(|own| own.get(text)).into_iter().flatten().for_each(see);
     }
 }
 
@@ -160,7 +166,7 @@ impl Neighbours for Wiring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{bindings, id};
+    use crate::testing::{bindings, id, path};
 
     fn names(found: Vec<Neighbour>) -> Vec<String> {
         found.into_iter().map(|one| one.id.to_string()).collect()
@@ -178,15 +184,21 @@ mod tests {
         ] {
             wiring.insert(&id(name), &Arc::new(bindings(name, input, output)));
         }
-        let target = |text: &str| Target::Pattern { pattern: Pattern::new(text).unwrap(), order: Vec::new() };
+        let target = |text: &str| Target::Pattern {
+            pattern: Pattern::new(TenantId::MAIN, text).unwrap(),
+            order: Vec::new(),
+        };
         assert_eq!(names(wiring.fed_by(&target("y/{m}"))), ["b", "c"]);
-        assert_eq!(names(wiring.fed_by(&Target::Default { prefix: "apps/a/out".into() })), ["d", "e"]);
+        assert_eq!(names(wiring.fed_by(&Target::Default { prefix: path("apps/a/out") })), ["d", "e"]);
         assert_eq!(names(wiring.fed_by(&Target::Unbound)), [""; 0]);
-        assert_eq!(names(wiring.writing(&Pattern::new("{p}/{q}").unwrap())), ["a", "c"]);
-        assert_eq!(names(wiring.writing(&Pattern::new("apps/b/out").unwrap())), [""; 0]);
+        assert_eq!(names(wiring.writing(&Pattern::new(TenantId::MAIN, "{p}/{q}").unwrap())), ["a", "c"]);
+        assert_eq!(names(wiring.writing(&Pattern::new(TenantId::MAIN, "apps/b/out").unwrap())), [""; 0]);
         wiring.remove(&id("c"));
         assert_eq!(names(wiring.fed_by(&target("y/{m}"))), ["b"]);
-        assert_eq!(names((&wiring, &wiring).writing(&Pattern::new("{p}/{q}").unwrap())), ["a", "a"]);
+        assert_eq!(
+            names((&wiring, &wiring).writing(&Pattern::new(TenantId::MAIN, "{p}/{q}").unwrap())),
+            ["a", "a"]
+        );
         for name in ["a", "b", "d", "e"] {
             wiring.remove(&id(name));
         }

@@ -41,6 +41,7 @@ use ironloom_sandbox::Allocator;
 use ironloom_storage::log::COMMIT_RESERVE;
 use ironloom_storage::store::EngineKind;
 use ironloom_types::clock;
+use ironloom_types::ids::TenantId;
 use ironloom_types::limits::{Limits, MAX_BODY, MAX_EFFECT_BYTES, MIB};
 
 /// The whole configuration, checked.
@@ -389,7 +390,7 @@ fn site(mut section: Section<'_, '_>) -> Option<Site> {
 fn points(mut section: Section<'_, '_>) -> Vec<PointUnit> {
     let mut points = Vec::new();
     for field in section.take_all() {
-        let pattern = Pattern::new(&field.name);
+        let pattern = Pattern::new(TenantId::MAIN, &field.name);
         if let Err(problem) = &pattern {
             field.refuse_name(format!("is not a pattern of points: {problem}"), None);
         }

@@ -2,7 +2,7 @@
 //! property tests call this.
 
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::PointNumber;
+use ironloom_types::ids::{PointNumber, TenantId};
 
 use crate::api::arrow;
 use crate::api::facade::IngestRules;
@@ -30,7 +30,12 @@ pub fn record(bytes: &[u8]) {
 /// and the bad ones have reasons.
 pub fn pushed(bytes: &[u8]) {
     let now = Timestamp(1_700_000_000_000_000_000);
-    let rules = IngestRules { now: Some(now), latest: Timestamp(now.0 + 300_000_000_000), new_points: 3 };
+    let rules = IngestRules {
+        tenant: TenantId::MAIN,
+        now: Some(now),
+        latest: Timestamp(now.0 + 300_000_000_000),
+        new_points: 3,
+    };
     let lookup = |path: &str| (path == "known").then_some(PointNumber(7));
     let opened = arrow::Stream::open(bytes.to_vec().into());
     for mode in [Mode::WHOLE, Mode::PARTIAL] {

@@ -1,10 +1,14 @@
 //! The newtypes that carry identity through the code, each checked where it is made.
 
+mod owned;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::owned::{Generation, InstallationId, LastGenerations, LastSequences, PointPath};
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -44,10 +48,6 @@ number! {
     PointNumber(u32)
 }
 number! {
-    /// Counts installs, resets, migrations and replays of a tenant. Never used twice.
-    Generation(u64)
-}
-number! {
     /// Counts the invocations of a generation, from 1.
     Ordinal(u64)
 }
@@ -66,7 +66,9 @@ number! {
 }
 
 impl TenantId {
-    /// The one tenant there is until credentials exist.
+    /// The node itself, and whoever isn't said: nothing belongs to it.
+    pub const NOBODY: Self = Self(0);
+    /// The tenant that there is from the first start on.
     pub const MAIN: Self = Self(1);
 }
 
@@ -86,7 +88,7 @@ macro_rules! next {
         }
     )*};
 }
-next!(Position, Sequence, Generation, Ordinal, Revision, Epoch, CatalogNumber);
+next!(Position, Sequence, Ordinal, Revision, Epoch, CatalogNumber);
 
 /// The reason why a text is not a valid name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -157,14 +159,6 @@ macro_rules! name {
 }
 
 name! {
-    /// A named signal at the site, such as `farm/barn-2/pig-0042/weight`.
-    PointPath, "point path", check_point_path
-}
-name! {
-    /// An installation, unique in its tenant, such as `pigs`.
-    InstallationId, "installation id", check_installation_id
-}
-name! {
     /// An app in a catalog, such as `com.example.pigs`.
     AppId, "app id", check_app_id
 }
@@ -179,18 +173,6 @@ pub const RESERVED_SEGMENT: &str = "apps";
 pub const MAX_PATH_BYTES: usize = 255;
 /// The most segments of a point path.
 pub const MAX_PATH_SEGMENTS: usize = 16;
-
-impl PointPath {
-    /// Whether only the runtime may write this point.
-    pub fn is_reserved(&self) -> bool {
-        self.0.split('/').next() == Some(RESERVED_SEGMENT)
-    }
-
-    /// The segments, in order.
-    pub fn segments(&self) -> std::str::Split<'_, char> {
-        self.0.split('/')
-    }
-}
 
 /// Checks one segment of a point path.
 pub fn check_segment(segment: &str) -> Result<(), &'static str> {
@@ -340,10 +322,10 @@ pub struct IntentId(pub [u8; 16]);
 
 impl IntentId {
     /// The id of the intent at this place, counted from 0, among those of an invocation: the first bytes of a SHA-256.
-    pub fn of(tenant: TenantId, generation: Generation, ordinal: Ordinal, index: u32) -> Self {
+    pub fn of(generation: Generation, ordinal: Ordinal, index: u32) -> Self {
         let mut bytes = Vec::with_capacity(24);
-        bytes.extend_from_slice(&tenant.0.to_le_bytes());
-        bytes.extend_from_slice(&generation.0.to_le_bytes());
+        bytes.extend_from_slice(&generation.tenant().0.to_le_bytes());
+        bytes.extend_from_slice(&generation.number().to_le_bytes());
         bytes.extend_from_slice(&ordinal.0.to_le_bytes());
         bytes.extend_from_slice(&index.to_le_bytes());
         let mut id = [0; 16];
@@ -402,21 +384,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn point_paths_follow_the_rules() {
-        for good in ["a", "farm/barn-2/pig-0042/weight", "apps/pigs/daily-gain/1/2", "farm/Größe"] {
-            assert!(PointPath::new(good).is_ok(), "{good}");
-        }
-        let long = "a/".repeat(16) + "a";
-        for bad in
-            ["", "/", "a//b", "a/", "./a", "a/..", "a/{b}", "a+b", "#", "a\u{7}", "Gro\u{308}sse", &long]
-        {
-            assert!(PointPath::new(bad).is_err(), "{bad}");
-        }
-        assert!(PointPath::new(&"x".repeat(255)).is_ok());
-        assert!(PointPath::new(&"x".repeat(256)).is_err());
-    }
-
-    #[test]
     fn app_ids_are_reversed_domains() {
         for good in ["com.example.pigs", "a.b", "io.1st-farm.x2"] {
             assert!(AppId::new(good).is_ok(), "{good}");
@@ -439,7 +406,7 @@ mod tests {
     #[test]
     fn an_intent_has_an_id_of_its_own_that_reads_back() {
         let id = |generation, ordinal, index| {
-            IntentId::of(TenantId::MAIN, Generation(generation), Ordinal(ordinal), index)
+            IntentId::of(Generation::of(TenantId::MAIN, generation), Ordinal(ordinal), index)
         };
         // `printf '\x01\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0' | sha256sum`
         assert_eq!(id(2, 3, 4).to_string(), "dbc430ac6800ba935a969899d16276bc");
@@ -448,12 +415,5 @@ mod tests {
         for wrong in ["", "00", &"g".repeat(32), &"A".repeat(32), &"0".repeat(33)] {
             assert!(wrong.parse::<IntentId>().is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn only_the_first_segment_reserves_a_point() {
-        assert!(PointPath::new("apps/x").unwrap().is_reserved());
-        assert!(!PointPath::new("appsx/x").unwrap().is_reserved());
-        assert!(!PointPath::new("farm/apps").unwrap().is_reserved());
     }
 }

@@ -16,7 +16,7 @@ fn bind(asked: &[(&str, &[&str])]) -> Result<Bindings, String> {
         .collect();
     let show =
         |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n");
-    Bindings::new(&manifest, &InstallationId::new("pigs").unwrap(), &asked).map_err(show)
+    Bindings::new(&manifest, &InstallationId::new(TenantId::MAIN, "pigs").unwrap(), &asked).map_err(show)
 }
 
 fn resolve(bindings: &Bindings, output: u16, entity: &str) -> Result<String, String> {
@@ -52,8 +52,8 @@ fn an_output_pattern_takes_the_segments_by_name() {
 
 #[test]
 fn an_output_writes_what_its_target_names() {
-    let path = |text: &str| PointPath::new(text).unwrap();
-    let own = Target::Default { prefix: "apps/pigs/gain".into() };
+    let path = |text: &str| PointPath::new(TenantId::MAIN, text).unwrap();
+    let own = Target::Default { prefix: PointPath::new(TenantId::MAIN, "apps/pigs/gain").unwrap() };
     for (text, expected) in [
         ("apps/pigs/gain", true),
         ("apps/pigs/gain/7", true),
@@ -62,7 +62,10 @@ fn an_output_writes_what_its_target_names() {
     ] {
         assert_eq!(own.writes(&path(text)), expected, "{text}");
     }
-    let bound = Target::Pattern { pattern: Pattern::new("farm/{n}/gain").unwrap(), order: Vec::new() };
+    let bound = Target::Pattern {
+        pattern: Pattern::new(TenantId::MAIN, "farm/{n}/gain").unwrap(),
+        order: Vec::new(),
+    };
     assert!(bound.writes(&path("farm/7/gain")) && !bound.writes(&path("farm/7/8/gain")));
     assert!(!Target::Unbound.writes(&path("farm/7/gain")));
 }
@@ -73,7 +76,9 @@ fn what_is_shown_binds_the_same_again() {
         &[("weight", &["a/{x}/w", "b/{x}/w"]), ("gain", &["a/{x}/gain"]), ("gate", &["a/{x}/gate"])];
     let bindings = bind(asked).unwrap();
     let manifest = Manifest::parse(PIGS).unwrap();
-    let again = Bindings::new(&manifest, &InstallationId::new("pigs").unwrap(), &bindings.asked()).unwrap();
+    let again =
+        Bindings::new(&manifest, &InstallationId::new(TenantId::MAIN, "pigs").unwrap(), &bindings.asked())
+            .unwrap();
     assert_eq!(again, bindings);
     let stored = postcard::to_allocvec(&bindings).unwrap();
     assert_eq!(postcard::from_bytes::<Bindings>(&stored).unwrap(), bindings);
@@ -129,7 +134,7 @@ proptest! {
 
         let fill = |(at, segment): (usize, &Option<String>)| segment.clone().unwrap_or(values[at].clone());
         let path: Vec<String> = input.iter().enumerate().map(fill).collect();
-        let entity = bindings.inputs[0].patterns[0].entity(&PointPath::new(&path.join("/")).unwrap()).unwrap();
+        let entity = bindings.inputs[0].patterns[0].entity(&PointPath::new(TenantId::MAIN, &path.join("/")).unwrap()).unwrap();
         let expected: Vec<&str> = std::iter::once("out").chain(order.iter().map(|&at| values[at].as_str())).collect();
         prop_assert_eq!(resolve(&bindings, 0, &entity).unwrap(), expected.join("/"));
     }

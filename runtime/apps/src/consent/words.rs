@@ -8,7 +8,7 @@ use crate::allowance::{LimitKind, PartialLimits};
 use crate::grants::{Mode, OutputGrant};
 use crate::manifest::{Manifest, OutputKind};
 use crate::pattern::{Pattern, Segment};
-use ironloom_types::ids::SlotName;
+use ironloom_types::ids::{SlotName, TenantId};
 
 /// Points of one input above which there is a warning.
 const MANY: u64 = 1_000;
@@ -216,7 +216,7 @@ pub(super) fn reads(patterns: &[String]) -> String {
 pub(super) fn of_output(output: &OutputRight) -> String {
     match (output.kind, &output.to, &output.grant) {
         (OutputKind::Derived, Some(to), _)
-            if Pattern::new(to).is_ok_and(|to| to.captures().next().is_none()) =>
+            if Pattern::new(TenantId::NOBODY, to).is_ok_and(|to| to.captures().next().is_none()) =>
         {
             format!("derives readings at {to} and below it")
         }
@@ -250,7 +250,7 @@ fn values_in(grant: &OutputGrant, unit: &str) -> String {
 
 /// A pattern with its free segments as people know them from elsewhere.
 pub(super) fn free(pattern: &str) -> String {
-    let Ok(known) = Pattern::new(pattern) else { return pattern.to_owned() };
+    let Ok(known) = Pattern::new(TenantId::NOBODY, pattern) else { return pattern.to_owned() };
     let segments: Vec<&str> = known
         .segments()
         .iter()
@@ -263,9 +263,10 @@ pub(super) fn free(pattern: &str) -> String {
 }
 
 fn is_free(pattern: &str) -> bool {
-    Pattern::new(pattern).is_ok_and(|pattern| pattern.captures().next().is_some())
+    Pattern::new(TenantId::NOBODY, pattern).is_ok_and(|pattern| pattern.captures().next().is_some())
 }
 
 fn begins_free(pattern: &str) -> bool {
-    Pattern::new(pattern).is_ok_and(|pattern| matches!(pattern.segments().first(), Some(Segment::Capture(_))))
+    Pattern::new(TenantId::NOBODY, pattern)
+        .is_ok_and(|pattern| matches!(pattern.segments().first(), Some(Segment::Capture(_))))
 }

@@ -5,6 +5,7 @@ use crate::binding::Known;
 use crate::quantity::{Bytes, Count, Span};
 use crate::testing::PIGS;
 use crate::unit::Conversion;
+use ironloom_types::ids::TenantId;
 
 /// A request that somebody makes.
 struct Asked {
@@ -23,7 +24,7 @@ fn slot(name: &str) -> SlotName {
 fn request(patterns: &[&str]) -> Asked {
     let weight = patterns.iter().map(|pattern| pattern.to_string()).collect();
     Asked {
-        id: InstallationId::new("pigs").unwrap(),
+        id: InstallationId::new(TenantId::MAIN, "pigs").unwrap(),
         bindings: [(slot("weight"), Patterns::Many(weight))].into(),
         grants: Grants::default(),
         settings: [(slot("age"), 10.into())].into(),
@@ -57,8 +58,10 @@ fn plan_with_routes(asked: &Asked, points: &[(&str, Option<&str>)]) -> Result<(P
     let site = super::Site { timezone: "Europe/Berlin", limits: &limits, most: &most, every: None };
     let Asked { id, bindings, grants, settings, limits, timezone } = asked;
     let request = Request { id, bindings, grants, settings, limits, timezone: timezone.as_deref() };
-    let known =
-        points.iter().map(|(path, unit)| (PointPath::new(path).unwrap(), unit.map(Arc::from))).collect();
+    let known = points
+        .iter()
+        .map(|(path, unit)| (PointPath::new(TenantId::MAIN, path).unwrap(), unit.map(Arc::from)))
+        .collect();
     plan_install(request, &manifest, site, &Site(known), &()).map_err(|problems| problems.to_string())
 }
 
@@ -73,7 +76,7 @@ fn the_matches_of_a_plan_are_those_that_are_routed() {
     assert_eq!(routes.next(), PointNumber(3));
     let mut table = crate::routing::RoutingTable::new();
     for (number, (path, unit)) in (0..).map(PointNumber).zip(points) {
-        table.add_point(number, &PointPath::new(path).unwrap(), unit);
+        table.add_point(number, &PointPath::new(TenantId::MAIN, path).unwrap(), unit);
     }
     assert_eq!(table.put_lane(7, &plan.bindings.inputs, routes, []), []);
     let lanes = |point| table.matches(PointNumber(point)).iter().map(|one| one.lane()).collect::<Vec<_>>();

@@ -1,6 +1,6 @@
 //! Numbers by texts that stand elsewhere.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -26,7 +26,7 @@ fn key(hash: u32) -> u64 {
 
 impl NumbersByText {
     /// The hash by which a text is found, and put in.
-    pub fn hash(&self, text: &str) -> u32 {
+    pub fn hash<T: Hash + ?Sized>(&self, text: &T) -> u32 {
         self.hasher.hash_one(text) as u32
     }
 
@@ -82,7 +82,7 @@ mod tests {
         let mut numbers = NumbersByText::default();
         let text = |number: u32| format!("text {number}");
         for number in 0..10_000 {
-            numbers.insert(numbers.hash(&text(number)), number);
+            numbers.insert(numbers.hash(text(number).as_str()), number);
         }
         let find = |asked: &str| numbers.find(numbers.hash(asked), |number| text(number) == asked);
         assert!((0..10_000).all(|number| find(&text(number)) == Some(number)));

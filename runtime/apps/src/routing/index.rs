@@ -95,9 +95,10 @@ impl PatternIndex {
         }
     }
 
-    /// Which segments of a pattern are literals, and the hash of these.
+    /// Which segments of a pattern are literals, and the hash of these and of its tenant.
     fn key(&self, pattern: &Pattern) -> (u16, u64) {
-        let key = pattern.segments().iter().fold(0, |key, segment| match segment {
+        let tenant = u64::from(pattern.tenant().0);
+        let key = pattern.segments().iter().fold(tenant, |key, segment| match segment {
             Segment::Literal(literal) => mix(key, self.hasher.hash_one(&**literal)),
             Segment::Capture(_) => key,
         });
@@ -119,7 +120,7 @@ impl PatternIndex {
         found.dedup_by_key(|candidate| candidate.slot);
     }
 
-    /// The number of patterns that match a path, without a look at each.
+    /// About as many patterns as match a path, without a look at each.
     pub(super) fn count(&self, path: &PointPath) -> usize {
         let mut count = 0;
         self.each_alike(path, |candidates| count += candidates.len());
@@ -136,7 +137,7 @@ impl PatternIndex {
         }
         for shape in self.shapes.iter().filter(|shape| shape.segments == segments) {
             let literals = (0..segments).filter(|at| shape.literals & 1 << at != 0);
-            let key = literals.fold(0, |key, at| mix(key, hashes[at]));
+            let key = literals.fold(u64::from(path.tenant().0), |key, at| mix(key, hashes[at]));
             shape.by_literals.get(&key).into_iter().for_each(|candidates| see(candidates));
         }
     }

@@ -8,7 +8,7 @@ use super::*;
 use crate::manifest::ValueType;
 use crate::pattern::Pattern;
 use crate::unit;
-use ironloom_types::ids::SlotName;
+use ironloom_types::ids::{SlotName, TenantId};
 use ironloom_types::limits::MAX_SHAPES;
 
 fn input(unit: Option<&str>, patterns: &[&str]) -> InputBinding {
@@ -17,12 +17,12 @@ fn input(unit: Option<&str>, patterns: &[&str]) -> InputBinding {
         value_type: ValueType::Real,
         unit: unit.map(Arc::from),
         conversions: Vec::new(),
-        patterns: patterns.iter().map(|text| Pattern::new(text).unwrap()).collect(),
+        patterns: patterns.iter().map(|text| Pattern::new(TenantId::MAIN, text).unwrap()).collect(),
     }
 }
 
 fn path(text: &str) -> PointPath {
-    PointPath::new(text).unwrap()
+    PointPath::new(TenantId::MAIN, text).unwrap()
 }
 
 /// The table's answer about a point: lane, input, entity.

@@ -189,6 +189,15 @@ impl Principal {
         }
     }
 
+    /// The one tenant whose data it may touch.
+    pub(crate) fn tenant(&self) -> TenantId {
+        match self {
+            Self::Nobody => TenantId::NOBODY,
+            Self::Local => TenantId::MAIN,
+            Self::Holder(holder) => holder.tenant,
+        }
+    }
+
     /// Its name for people and the audit log.
     pub(crate) fn name(&self) -> &str {
         match self {

@@ -10,11 +10,12 @@ use super::forms::{self, Form};
 use super::params::{AlarmId, Params};
 use super::problem::Problem;
 use super::{Api, answers};
+use ironloom_types::ids::TenantId;
 
 /// The alarms that are active or not acknowledged.
 pub(super) async fn list(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
-    let (installation, page) = (params.value("installation")?, params.page()?);
-    answers::page(&api, move |node| async move { node.alarms(installation, page).await }).await
+    let (tenant, installation, page) = (params.tenant(), params.installation()?, params.page()?);
+    answers::page(&api, move |node| async move { node.alarms(tenant, installation, page).await }).await
 }
 
 /// The episodes, as a JSON page or CSV.
@@ -25,8 +26,9 @@ pub(super) async fn history(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let form = Form::accepted(&headers, &[Form::Page, Form::Csv], "episodes of alarms")?;
+    let tenant = params.tenant();
     let query = EpisodesQuery {
-        installation: params.value("installation")?,
+        installation: params.installation()?,
         code: params.value("code")?,
         entity: params.text("entity"),
         severity: params.value("severity")?,
@@ -35,7 +37,8 @@ pub(super) async fn history(
         order: params.order()?,
         page: params.page()?,
     };
-    forms::page(&api, form, &uri, |node| async move { node.alarm_history(query).await }, write).await
+    forms::page(&api, form, &uri, move |node| async move { node.alarm_history(tenant, query).await }, write)
+        .await
 }
 
 fn write(form: Form, page: &Page<Alarm>) -> Result<Vec<u8>, Problem> {
@@ -104,39 +107,43 @@ fn in_lines(notes: &[AlarmNote]) -> String {
 /// Acknowledges an alarm.
 pub(super) async fn acknowledge(
     State(api): State<Api>,
+    params: Params,
     AlarmId(id): AlarmId,
     Optional(request): Optional<NoteRequest>,
 ) -> Result<Response, Problem> {
-    change(api, id, AlarmDeed::Acknowledge(request)).await
+    change(api, params.tenant(), id, AlarmDeed::Acknowledge(request)).await
 }
 
 /// Shelves an alarm.
 pub(super) async fn shelve(
     State(api): State<Api>,
+    params: Params,
     AlarmId(id): AlarmId,
     Optional(request): Optional<ShelveRequest>,
 ) -> Result<Response, Problem> {
-    change(api, id, AlarmDeed::Shelve(request)).await
+    change(api, params.tenant(), id, AlarmDeed::Shelve(request)).await
 }
 
 /// Ends the shelving of an alarm.
 pub(super) async fn unshelve(
     State(api): State<Api>,
+    params: Params,
     AlarmId(id): AlarmId,
     Optional(request): Optional<NoteRequest>,
 ) -> Result<Response, Problem> {
-    change(api, id, AlarmDeed::Unshelve(request)).await
+    change(api, params.tenant(), id, AlarmDeed::Unshelve(request)).await
 }
 
 /// Adds a comment to an alarm.
 pub(super) async fn comment(
     State(api): State<Api>,
+    params: Params,
     AlarmId(id): AlarmId,
     Optional(request): Optional<NoteRequest>,
 ) -> Result<Response, Problem> {
-    change(api, id, AlarmDeed::Comment(request)).await
+    change(api, params.tenant(), id, AlarmDeed::Comment(request)).await
 }
 
-async fn change(api: Api, id: String, deed: AlarmDeed) -> Result<Response, Problem> {
-    answers::done(&api, &api.node.change_alarm(id, deed).await?).await
+async fn change(api: Api, tenant: TenantId, id: String, deed: AlarmDeed) -> Result<Response, Problem> {
+    answers::done(&api, &api.node.change_alarm(tenant, id, deed).await?).await
 }

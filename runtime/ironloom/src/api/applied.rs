@@ -11,6 +11,7 @@ use super::held::Held;
 use super::params::Params;
 use super::problem::Problem;
 use ironloom_apps::quantity::Span;
+use ironloom_types::ids::TenantId;
 use ironloom_types::limits::MAX_WAITING_PUSHES;
 
 /// How long a push waits unless it says so.
@@ -66,6 +67,7 @@ impl Waiting {
     pub(super) async fn applied(
         self,
         api: &Api,
+        tenant: TenantId,
         held: Option<Held>,
         pushed: Pushed,
     ) -> Result<Applied, Problem> {
@@ -75,6 +77,6 @@ impl Waiting {
                 None => std::future::pending().await,
             }
         };
-        api.node.applied(pushed, self.within, Box::pin(ended)).await
+        api.node.applied(tenant, pushed, self.within, Box::pin(ended)).await
     }
 }

@@ -83,10 +83,11 @@ pub(super) async fn offer(State(api): State<Api>, App(id): App) -> Result<Respon
 /// Brings a package here: 201, or 200 where it was known.
 pub(super) async fn fetch(
     State(api): State<Api>,
+    params: Params,
     App(id): App,
     Optional(request): Optional<FetchRequest>,
 ) -> Result<Response, Problem> {
-    let (package, is_new) = api.node.fetch_package(id, request).await?;
+    let (package, is_new) = api.node.fetch_package(params.tenant(), id, request).await?;
     if is_new {
         answers::created(&api, &format!("/v1/packages/{}", package.digest), &package).await
     } else {

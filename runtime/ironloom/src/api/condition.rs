@@ -138,6 +138,7 @@ fn malformed() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ironloom_types::ids::TenantId;
 
     fn of(lines: &[&str]) -> Answer<Option<IfMatch>> {
         let mut headers = HeaderMap::new();
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn only_the_very_revision_matches() {
-        let id = InstallationId::new("pigs").unwrap();
+        let id = InstallationId::new(TenantId::MAIN, "pigs").unwrap();
         let now = Tag { generation: Generation(7), revision: Revision(4) };
         let check = |line| of(&[line]).unwrap().unwrap().check(&id, now);
         for holds in ["*", "\"7.4\"", "\"7.3\", \"7.4\""] {
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_some_of_many_tags_and_says_the_rest_of_its_sentence() {
-        let id = InstallationId::new("pigs").unwrap();
+        let id = InstallationId::new(TenantId::MAIN, "pigs").unwrap();
         let now = Tag { generation: Generation(7), revision: Revision(4) };
         let refused = |line: &str| of(&[line]).unwrap().unwrap().check(&id, now).unwrap_err().detail.clone();
         let long = refused(&format!("\"{}\"", "x".repeat(60_000)));

@@ -12,8 +12,8 @@ use super::problem::Problem;
 use super::{Api, answers};
 
 pub(super) async fn list(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
-    let page = params.page()?;
-    answers::page(&api, move |node| async move { node.consents(page).await }).await
+    let (tenant, page) = (params.tenant(), params.page()?);
+    answers::page(&api, move |node| async move { node.consents(tenant, page).await }).await
 }
 
 pub(super) async fn show(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {

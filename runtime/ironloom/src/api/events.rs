@@ -42,7 +42,7 @@ pub(super) async fn events(
     if kinds.as_ref().is_some_and(|kinds| kinds.contains(&"token")) {
         need(&principal, Action::Administer)?;
     }
-    let installation: Option<InstallationId> = params.value("installation")?;
+    let installation: Option<InstallationId> = params.installation()?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     // Whoever goes on has listened before, and hears of a gap.
     if let (Some(id), None) = (&installation, last) {
@@ -190,6 +190,7 @@ fn write(id: &str, kind: &str, data: &str, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ironloom_types::ids::TenantId;
 
     #[test]
     fn events_are_written_as_the_standard_has_them() {
@@ -210,7 +211,8 @@ mod tests {
 
     #[test]
     fn whoever_asks_for_alarms_hears_that_there_are_more() {
-        let more = What::Alarms { installation: InstallationId::new("rooms").unwrap(), changes: 7 };
+        let more =
+            What::Alarms { installation: InstallationId::new(TenantId::MAIN, "rooms").unwrap(), changes: 7 };
         assert!(is_of(&more, &["disk", "alarm"]) && is_of(&more, &["alarms"]));
         assert!(!is_of(&more, &["disk"]) && !is_of(&What::Disk { state: "low" }, &["alarm"]));
     }

@@ -25,7 +25,7 @@ pub(crate) use super::revision::{
 use crate::telemetry::events::Events;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{
-    Digest, Generation, InstallationId, IntentId, PointNumber, PointPath, Sequence, SlotName,
+    Digest, Generation, InstallationId, IntentId, PointNumber, PointPath, Sequence, SlotName, TenantId,
 };
 pub(crate) use ironloom_types::readings::Progress;
 use ironloom_types::readings::{Columns, NewPoint};
@@ -46,16 +46,17 @@ pub(crate) type Lookup<'a> = Box<dyn Fn(&str) -> Option<PointNumber> + 'a>;
 /// Methods that return `Answer` answer from memory without waiting.
 pub(crate) trait Facade: Platform {
     /// Returns the rules that a push is checked against now.
-    fn ingest_rules(&self) -> IngestRules;
-    /// A look-up of points for one request; it may hold a read lock, and is dropped before anything
+    fn ingest_rules(&self, tenant: TenantId) -> IngestRules;
+    /// A look-up of a tenant's points for one request; it may hold a read lock, and is dropped before anything
     /// is awaited.
-    fn lookup(&self) -> Lookup<'_>;
+    fn lookup(&self, tenant: TenantId) -> Lookup<'_>;
     /// Hands readings over, whole or not at all, behind those that were handed over before. What it returns is ready
     /// once they are durable. Whoever does so has asked for room.
     fn submit(&self, push: Push) -> Answer<Later<'static, Pushed>>;
     /// Waits until all installations that are bound to these readings have dealt with them, for no longer than this, and
     /// not once `ended` is ready.
-    fn applied(&self, pushed: Pushed, within: Duration, ended: Ended) -> Later<'_, Applied>;
+    fn applied(&self, tenant: TenantId, pushed: Pushed, within: Duration, ended: Ended)
+    -> Later<'_, Applied>;
     /// Looks if there is room now for readings that make these points.
     fn has_room(&self, new_points: &[NewPoint]) -> Answer<()>;
     /// The readings whose sources are slowed, while there are any.
@@ -66,9 +67,9 @@ pub(crate) trait Facade: Platform {
     fn find_push(&self, key: RequestKey) -> Later<'_, Option<Pushed>>;
 
     /// Reads the journal back.
-    fn readings(&self, query: ReadingsQuery) -> Later<'_, Page<ReadingItem>>;
+    fn readings(&self, tenant: TenantId, query: ReadingsQuery) -> Later<'_, Page<ReadingItem>>;
     /// The points in the order of their paths, with their latest readings.
-    fn points(&self, prefix: String, page: PageQuery) -> Later<'_, Page<PointItem>>;
+    fn points(&self, tenant: TenantId, prefix: String, page: PageQuery) -> Later<'_, Page<PointItem>>;
 
     /// One point with all that is known of it.
     fn point(&self, path: PointPath) -> Later<'_, PointDetail>;
@@ -89,14 +90,19 @@ pub(crate) trait Facade: Platform {
 
     /// Installs all of them or none, or with `dry_run` only says what would match. The answer is in their order. An
     /// error says by `item` which of several it is about.
-    fn install(&self, requests: Vec<InstallRequest>, dry_run: bool) -> Later<'_, Vec<Installed>>;
-    /// The installations, in the order of their ids.
-    fn installations(&self, page: PageQuery) -> Later<'_, Page<Installation>>;
+    fn install(
+        &self,
+        tenant: TenantId,
+        requests: Vec<InstallRequest>,
+        dry_run: bool,
+    ) -> Later<'_, Vec<Installed>>;
+    /// A tenant's installations, in the order of their ids.
+    fn installations(&self, tenant: TenantId, page: PageQuery) -> Later<'_, Page<Installation>>;
     fn installation(&self, id: InstallationId) -> Later<'_, Installation>;
     /// Rights that it has and never used.
     fn never_used(&self, id: InstallationId) -> Later<'_, NeverUsed>;
     /// The states that are kept of installations that are gone, in the order of their generations.
-    fn kept(&self, page: PageQuery) -> Later<'_, Page<KeptState>>;
+    fn kept(&self, tenant: TenantId, page: PageQuery) -> Later<'_, Page<KeptState>>;
     /// Uninstalls; with `purge` its state and points go at once, and those that an earlier one of this id has kept.
     /// With `purge` on an id that was uninstalled before, only what it has kept goes.
     fn uninstall(&self, id: InstallationId, purge: bool) -> Later<'_, ()>;
@@ -110,7 +116,7 @@ pub(crate) trait Facade: Platform {
         dry_run: bool,
     ) -> Later<'_, Revised>;
     /// The upgrades that wait for consent, in the order of their installations.
-    fn consents(&self, page: PageQuery) -> Later<'_, Page<PendingConsent>>;
+    fn consents(&self, tenant: TenantId, page: PageQuery) -> Later<'_, Page<PendingConsent>>;
     fn consent(&self, id: InstallationId) -> Later<'_, PendingConsent>;
     /// Consents to one, by the digest of what was shown, and begins its revision.
     fn accept_consent(&self, id: InstallationId, given: ConsentGiven) -> Later<'_, Revised>;
@@ -190,11 +196,16 @@ pub(crate) trait Facade: Platform {
     fn package_file(&self, digest: Digest) -> Later<'_, Bytes>;
 
     /// The alarms that are active, wait for somebody or are shelved, oldest first.
-    fn alarms(&self, installation: Option<InstallationId>, page: PageQuery) -> Later<'_, Page<Alarm>>;
+    fn alarms(
+        &self,
+        tenant: TenantId,
+        installation: Option<InstallationId>,
+        page: PageQuery,
+    ) -> Later<'_, Page<Alarm>>;
     /// Episodes of alarms, those that go on and those that are over.
-    fn alarm_history(&self, query: EpisodesQuery) -> Later<'_, Page<Alarm>>;
+    fn alarm_history(&self, tenant: TenantId, query: EpisodesQuery) -> Later<'_, Page<Alarm>>;
     /// Acknowledges, shelves or unshelves an alarm, or adds a comment; nothing happens where it is so already.
-    fn change_alarm(&self, alarm: String, deed: AlarmDeed) -> Later<'_, Alarm>;
+    fn change_alarm(&self, tenant: TenantId, alarm: String, deed: AlarmDeed) -> Later<'_, Alarm>;
 
     /// The points that an installation's set-points go to, in the order of their paths.
     fn intents(&self, id: InstallationId, page: PageQuery) -> Later<'_, Page<DrivenPoint>>;
@@ -224,6 +235,8 @@ pub(crate) struct BackupStream {
 /// The rules that a push is checked against.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IngestRules {
+    /// Whose points the readings are of.
+    pub tenant: TenantId,
     /// The time that a reading without `at` gets. `None`: the clock can't be trusted, so that such a
     /// reading gets 503.
     pub now: Option<Timestamp>,
@@ -236,6 +249,8 @@ pub(crate) struct IngestRules {
 /// Readings from one request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Push {
+    /// Whose they are.
+    pub tenant: TenantId,
     /// The readings; points that the look-up didn't know by a pending number.
     pub columns: Columns,
     /// The points behind the pending numbers. The committer numbers them, or finds that another

@@ -73,7 +73,7 @@ pub(super) async fn install(
     mut params: Params,
     Json(requests): Json<Requests>,
 ) -> Result<Response, Problem> {
-    let dry_run = params.flag("dry-run")?;
+    let (tenant, dry_run) = (params.tenant(), params.flag("dry-run")?);
     let (requests, path) = match requests {
         Requests::One(request) => {
             let path = format!("/v1/installations/{}", request.id);
@@ -81,7 +81,7 @@ pub(super) async fn install(
         }
         Requests::Many(requests) => (requests, None),
     };
-    let mut installed = api.node.install(requests, dry_run).await?;
+    let mut installed = api.node.install(tenant, requests, dry_run).await?;
     let status = if dry_run { StatusCode::OK } else { StatusCode::CREATED };
     match path {
         None => answers::done_long(&api, status, AllInstalled { items: installed }).await,
@@ -98,14 +98,14 @@ pub(super) async fn install(
 }
 
 pub(super) async fn list(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
-    let page = params.page()?;
-    answers::page(&api, move |node| async move { node.installations(page).await }).await
+    let (tenant, page) = (params.tenant(), params.page()?);
+    answers::page(&api, move |node| async move { node.installations(tenant, page).await }).await
 }
 
 /// Lists what is kept of those that are gone.
 pub(super) async fn kept(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
-    let page = params.page()?;
-    answers::page(&api, move |node| async move { node.kept(page).await }).await
+    let (tenant, page) = (params.tenant(), params.page()?);
+    answers::page(&api, move |node| async move { node.kept(tenant, page).await }).await
 }
 
 pub(super) async fn show(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {

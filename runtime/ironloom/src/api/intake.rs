@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 
 use super::explain;
@@ -99,7 +101,7 @@ pub(super) struct Intake<F, L> {
     /// What has been taken.
     pub parsed: Parsed,
     /// The number of each new point.
-    pending: HashMap<PointPath, PointNumber>,
+    pending: HashMap<Arc<str>, PointNumber>,
     /// The bytes of their paths.
     pub new_bytes: usize,
 }
@@ -173,14 +175,14 @@ impl<F: Fn() -> L, L: Fn(&str) -> Option<PointNumber>> Intake<F, L> {
         if let Some(number) = self.pending.get(path) {
             return Ok(*number);
         }
-        let path = PointPath::new(path).map_err(|error| explain::bad_point(&error))?;
+        let path = PointPath::new(self.rules.tenant, path).map_err(|error| explain::bad_point(&error))?;
         if self.parsed.new_points.len() >= self.rules.new_points {
             return Err(explain::too_many_points(&path).into());
         }
         let number = PointNumber::pending(self.parsed.new_points.len());
         self.new_bytes += path.as_str().len();
-        self.parsed.new_points.push(NewPoint { path: path.clone(), unit: None });
-        self.pending.insert(path, number);
+        self.pending.insert(path.to_arc(), number);
+        self.parsed.new_points.push(NewPoint { path, unit: None });
         Ok(number)
     }
 

@@ -19,14 +19,14 @@ pub(super) async fn readings(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let form = Form::accepted(&headers, &[Form::Lines, Form::Csv, Form::Page], "readings")?;
-    let query = readings_query(&mut params)?;
-    forms::page(&api, form, &uri, |node| async move { node.readings(query).await }, write).await
+    let (tenant, query) = (params.tenant(), readings_query(&mut params)?);
+    forms::page(&api, form, &uri, move |node| async move { node.readings(tenant, query).await }, write).await
 }
 
 /// `point`, `from`, `to`, `after`, `order`, `limit`.
 pub(super) fn readings_query(params: &mut Params) -> Result<ReadingsQuery, Problem> {
     Ok(ReadingsQuery {
-        point: params.value("point")?,
+        point: params.point()?,
         from: params.value("from")?,
         to: params.value("to")?,
         after: params.after_sequence()?,
@@ -38,8 +38,8 @@ pub(super) fn readings_query(params: &mut Params) -> Result<ReadingsQuery, Probl
 /// The points with their latest readings.
 pub(super) async fn points(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
     let prefix = params.text("prefix").unwrap_or_default();
-    let page = params.page()?;
-    answers::page(&api, move |node| async move { node.points(prefix, page).await }).await
+    let (tenant, page) = (params.tenant(), params.page()?);
+    answers::page(&api, move |node| async move { node.points(tenant, prefix, page).await }).await
 }
 
 pub(super) async fn point(State(api): State<Api>, Path(path): Path) -> Result<Response, Problem> {

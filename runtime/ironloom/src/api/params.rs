@@ -8,8 +8,10 @@ use axum::http::request::Parts;
 
 use super::facade::{NumberedQuery, Order, PageQuery, Place};
 use super::problem::Problem;
-use crate::access::TokenName;
-use ironloom_types::ids::{AppId, Digest, InstallationId, IntentId, InvalidName, PointPath, Sequence};
+use crate::access::{Principal, TokenName};
+use ironloom_types::ids::{
+    AppId, Digest, InstallationId, IntentId, InvalidName, PointPath, Sequence, TenantId,
+};
 
 /// The default number of items on a page.
 const DEFAULT_LIMIT: usize = 100;
@@ -25,6 +27,8 @@ const MAX_AFTER: u64 = 1 << 63;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Params {
     given: Vec<(String, String)>,
+    /// Whose data the request is about.
+    tenant: TenantId,
 }
 
 impl Params {
@@ -48,7 +52,17 @@ impl Params {
                 return Err(Problem::malformed("bad-parameter", detail).at(Place::field(name)));
             }
         }
-        Ok(Self { given })
+        Ok(Self { given, tenant: TenantId::NOBODY })
+    }
+
+    /// The same query about the data of a tenant.
+    pub(super) fn within(self, tenant: TenantId) -> Self {
+        Self { tenant, ..self }
+    }
+
+    /// Whose data the request is about.
+    pub(super) fn tenant(&self) -> TenantId {
+        self.tenant
     }
 
     /// Says if a parameter is `true`, and leaves it for its handler.
@@ -67,8 +81,28 @@ impl Params {
         &mut self,
         name: &'static str,
     ) -> Result<Option<T>, Problem> {
+        self.read(name, |text| text.parse())
+    }
+
+    /// A parameter that names an installation.
+    pub(super) fn installation(&mut self) -> Result<Option<InstallationId>, Problem> {
+        let tenant = self.tenant;
+        self.read("installation", |text| InstallationId::new(tenant, text))
+    }
+
+    /// A parameter that names a point.
+    pub(super) fn point(&mut self) -> Result<Option<PointPath>, Problem> {
+        let tenant = self.tenant;
+        self.read("point", |text| PointPath::new(tenant, text))
+    }
+
+    fn read<T, E: std::fmt::Display>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, Problem> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        let value = text.parse().map_err(|error| {
+        let value = read(&text).map_err(|error| {
             let detail = format!("the parameter {name:?} can't be {text:?}: {error}");
             let problem = Problem::malformed("bad-parameter", detail).at(Place::field(name));
             // As in the offset of a time.
@@ -133,7 +167,9 @@ impl<S: Sync> FromRequestParts<S> for Params {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        parts.extensions.get().cloned().ok_or_else(|| Problem::internal("the query was not read"))
+        let params: Option<Self> = parts.extensions.get().cloned();
+        let params = params.ok_or_else(|| Problem::internal("the query was not read"))?;
+        Ok(params.within(tenant(parts)))
     }
 }
 
@@ -191,7 +227,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        InstallationId::new(&segment(parts, state, "id").await?).map(Self).map_err(|error| nothing(&error))
+        let text = segment(parts, state, "id").await?;
+        InstallationId::new(tenant(parts), &text).map(Self).map_err(|error| nothing(&error))
     }
 }
 
@@ -219,7 +256,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Path {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let text = segment(parts, state, "path").await?;
-        PointPath::new(&text)
+        PointPath::new(tenant(parts), &text)
             .map(Self)
             .map_err(|error| Problem::not_found(format!("{text:?} is not a point's path: {error}")))
     }
@@ -255,6 +292,11 @@ impl<S: Send + Sync> FromRequestParts<S> for AlarmId {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         segment(parts, state, "id").await.map(Self)
     }
+}
+
+/// Whose data a request is about, by its credential alone.
+fn tenant(parts: &Parts) -> TenantId {
+    parts.extensions.get::<Principal>().map_or(TenantId::NOBODY, Principal::tenant)
 }
 
 async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, Problem> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::facade::*;
 use crate::access::{Holder, TokenHash, TokenName};
 use ironloom_trust::audit::Said;
-use ironloom_types::ids::AppId;
+use ironloom_types::ids::{AppId, TenantId};
 
 /// The server, as the API sees it. Methods that return `Answer` answer from memory without waiting.
 pub(crate) trait Platform: Send + Sync + 'static {
@@ -62,7 +62,12 @@ pub(crate) trait Platform: Send + Sync + 'static {
     /// One app, as each catalog offers it.
     fn offers_of(&self, id: AppId) -> Later<'_, Page<Offer>>;
     /// Brings a package from a catalog; `false` where it was known.
-    fn fetch_package(&self, id: AppId, request: FetchRequest) -> Later<'_, (PackageInfo, bool)>;
+    fn fetch_package(
+        &self,
+        tenant: TenantId,
+        id: AppId,
+        request: FetchRequest,
+    ) -> Later<'_, (PackageInfo, bool)>;
     /// Its dead letters that are kept, by their numbers.
     fn connector_dead_letters(&self, name: &str, query: NumberedQuery) -> Answer<Page<ConnectorDeadLetter>>;
     /// The log lines that are written, and who has chosen them.

@@ -85,13 +85,14 @@ pub(super) async fn push(
 ) -> Result<Response, Problem> {
     guard::need_type(&headers, &[NDJSON_TYPE, JSON_TYPE, ARROW_TYPE])?;
     let mode = if params.flag("partial")? { Mode::PARTIAL } else { Mode::WHOLE };
+    let tenant = principal.tenant();
     let key = idempotency_key(&headers)?.map(|key| own_key(key, &principal).into_bytes());
     let wait = Wait::of(&mut params)?;
     let body = body::take(&api.memory.readings, held.as_deref(), &headers, body, MAX_BODY).await?;
     let Read { mut parsed, key, share } = match guard::media_type(&headers).as_deref() {
-        Some(ARROW_TYPE) => read_arrow(&api, body, mode, key).await?,
-        Some(JSON_TYPE) => read(&api, body, Form::Json, mode, key).await?,
-        _ => read(&api, body, Form::Lines, mode, key).await?,
+        Some(ARROW_TYPE) => read_arrow(&api, tenant, body, mode, key).await?,
+        Some(JSON_TYPE) => read(&api, tenant, body, Form::Json, mode, key).await?,
+        _ => read(&api, tenant, body, Form::Lines, mode, key).await?,
     };
     let wait = wait.map(|wait| wait.enter(&api)).transpose()?;
     // Before anything is taken: whoever were refused the answer, would send the readings once more.
@@ -101,7 +102,7 @@ pub(super) async fn push(
     }
     // Where it waits for places of new points, it counts there: others with none have the memory.
     let share = share.filter(|_| parsed.new_points.is_empty());
-    let pushed = match (take(&api, &mut parsed, mode, key).await, key) {
+    let pushed = match (take(&api, tenant, &mut parsed, mode, key).await, key) {
         // What is refused now, or has nothing good in it now, may be what was taken before: the clock has been
         // set since, or the disk is full by now.
         (refused, Some(key)) if refused.as_ref().map_or(true, |pushed| pushed.accepted == 0) => {
@@ -120,12 +121,12 @@ pub(super) async fn push(
     let bad = if pushed.duplicate { Vec::new() } else { parsed.bad };
     let waited = wait.is_some();
     let far = match wait {
-        Some(wait) => wait.applied(&api, held.map(|Extension(held)| held), pushed).await?,
+        Some(wait) => wait.applied(&api, tenant, held.map(|Extension(held)| held), pushed).await?,
         None => Applied::default(),
     };
     let is_late = waited && far.is_late();
     // Whoever only pushes isn't told which apps there are.
-    let far = match authorize(&principal, Action::Read, Resource::Tenant(TenantId::MAIN)) {
+    let far = match authorize(&principal, Action::Read, Resource::Tenant(tenant)) {
         Ok(()) => far,
         Err(_) => Applied { applied: far.applied, ..Applied::default() },
     };
@@ -149,6 +150,7 @@ pub(super) async fn push(
 /// Hands readings over, if there are only good ones or `partial` allows others.
 async fn take(
     api: &Api,
+    tenant: TenantId,
     parsed: &mut Parsed,
     mode: Mode,
     key: Option<RequestKey>,
@@ -170,7 +172,7 @@ async fn take(
     // again takes nothing again.
     let columns = std::mem::take(&mut parsed.columns);
     let new_points = std::mem::take(&mut parsed.new_points);
-    api.node.submit(Push { columns, new_points, key, stream: None })?.await
+    api.node.submit(Push { tenant, columns, new_points, key, stream: None })?.await
 }
 
 /// Readings have no `at`, and no clock says what it is. The machine's clock is soon set; what brings a feed's first time isn't
@@ -202,18 +204,25 @@ struct Read {
 type Key = Option<Vec<u8>>;
 
 /// Reads a body of text, and hashes it where it has a key; a long one aside.
-async fn read(api: &Api, body: Bytes, form: Form, mode: Mode, key: Key) -> Result<Read, Problem> {
+async fn read(
+    api: &Api,
+    tenant: TenantId,
+    body: Bytes,
+    form: Form,
+    mode: Mode,
+    key: Key,
+) -> Result<Read, Problem> {
     let node = Arc::clone(&api.node);
     let is_long = body.len() > READ_ASIDE;
     let work = move || {
-        let parsed = parse(&body, form, node.ingest_rules(), || node.lookup(), mode);
+        let parsed = parse(&body, form, node.ingest_rules(tenant), || node.lookup(tenant), mode);
         Read { parsed, key: hashed(key, mode, &body), share: None }
     };
     aside_if(is_long, work).await.map_err(|error| unread(&error))
 }
 
 /// Reads a body of columns likewise. Its rows may have fewer bytes there than in memory, so they get a share of theirs.
-async fn read_arrow(api: &Api, body: Bytes, mode: Mode, key: Key) -> Result<Read, Problem> {
+async fn read_arrow(api: &Api, tenant: TenantId, body: Bytes, mode: Mode, key: Key) -> Result<Read, Problem> {
     let is_long = body.len() > READ_ASIDE;
     let bytes = body.clone();
     let opened = aside_if(is_long, move || arrow::Stream::open(bytes)).await;
@@ -228,7 +237,7 @@ async fn read_arrow(api: &Api, body: Bytes, mode: Mode, key: Key) -> Result<Read
     let is_long = is_long || stream.memory() > READ_ASIDE;
     let node = Arc::clone(&api.node);
     let work = move || {
-        let parsed = arrow::read(&stream, node.ingest_rules(), || node.lookup(), mode);
+        let parsed = arrow::read(&stream, node.ingest_rules(tenant), || node.lookup(tenant), mode);
         Read { parsed, key: hashed(key, mode, &body), share: Some(share) }
     };
     aside_if(is_long, work).await.map_err(|error| unread(&error))

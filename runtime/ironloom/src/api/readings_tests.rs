@@ -5,12 +5,14 @@ use serde_json::json;
 
 use super::*;
 use crate::api::intake::BYTES_AT_ONCE;
+use ironloom_types::ids::TenantId;
 use ironloom_types::limits::MAX_READING_BYTES;
 use ironloom_types::readings::Tag;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
 const LATEST: Timestamp = Timestamp(NOW.0 + 300_000_000_000);
-const RULES: IngestRules = IngestRules { now: Some(NOW), latest: LATEST, new_points: 100 };
+const RULES: IngestRules =
+    IngestRules { tenant: TenantId::MAIN, now: Some(NOW), latest: LATEST, new_points: 100 };
 
 fn parse_with(
     body: &[u8],

@@ -40,7 +40,7 @@ use super::problem::Problem;
 use super::push::{no_key_header, stream_key};
 use super::{Api, room};
 use crate::access::Principal;
-use ironloom_types::ids::Sequence;
+use ironloom_types::ids::{Sequence, TenantId};
 
 /// Records that are under way at the same time.
 const UNDER_WAY: usize = 8;
@@ -69,6 +69,7 @@ pub(super) async fn stream(
 ) -> Result<Response, Problem> {
     let mode = if params.flag("partial")? { Mode::PARTIAL } else { Mode::UNTIL_BAD };
     no_key_header(&headers)?;
+    let tenant = principal.tenant();
     let key = params.text("key").map(|key| stream_key(&key, &principal)).transpose()?;
     let upgrade = upgrade
         .max_message_size(MAX_MESSAGE)
@@ -76,7 +77,7 @@ pub(super) async fn stream(
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(MAX_WRITE_BUFFER);
-    Ok(upgrade.on_upgrade(move |socket| serve(api, mode, key, socket, held)))
+    Ok(upgrade.on_upgrade(move |socket| serve(api, tenant, mode, key, socket, held)))
 }
 
 /// Why a stream ends.
@@ -118,11 +119,12 @@ fn taken_over() -> Problem {
     Problem::conflict("taken-over", detail)
 }
 
-async fn serve(api: Api, mode: Mode, key: Option<Arc<str>>, socket: WebSocket, held: Held) {
+async fn serve(api: Api, tenant: TenantId, mode: Mode, key: Option<Arc<str>>, socket: WebSocket, held: Held) {
     let (to, from) = socket.split();
     let mut inbox = Inbox::new(from, &held, api.memory.readings.share());
     let mut stream = Stream {
         api,
+        tenant,
         mode,
         key: None,
         replies: Replies::new(to),
@@ -181,6 +183,7 @@ struct Record {
 
 struct Stream {
     api: Api,
+    tenant: TenantId,
     mode: Mode,
     key: Option<Arc<str>>,
     replies: Replies,
@@ -312,7 +315,7 @@ impl Stream {
 
     /// Makes readings of the lines that were gathered; what was refused of them ends the stream behind the good ones.
     async fn read(&mut self, (gathered, last): (Gathered, Option<End>)) -> Result<(), End> {
-        let (batch, refused) = Batch::read(&self.api, self.mode, self.handed, gathered).await?;
+        let (batch, refused) = Batch::read(&self.api, self.tenant, self.mode, self.handed, gathered).await?;
         self.batch = batch;
         self.last = refused.map(End::from).or(last);
         Ok(())
@@ -328,7 +331,8 @@ impl Stream {
         let Some(batch) = self.batch.take() else { return Ok(()) };
         let Batch { columns, new_points, through, bad, bad_lines, bytes } = batch;
         let stream = self.key.clone().map(|key| StreamPlace { key, progress: Some(through) });
-        let durable = self.api.node.submit(Push { columns, new_points, key: None, stream })?;
+        let durable =
+            self.api.node.submit(Push { tenant: self.tenant, columns, new_points, key: None, stream })?;
         self.handed = through;
         self.under_way.push_back(Record { durable, through, bad, bad_lines, bytes, is_alone });
         Ok(())
@@ -375,7 +379,7 @@ impl Stream {
     async fn forget(&mut self) {
         let Some(key) = self.key.take().filter(|_| self.api.node.has_room(&[]).is_ok()) else { return };
         let stream = Some(StreamPlace { key, progress: None });
-        if let Ok(forgotten) = self.api.node.submit(Push { stream, ..Push::default() }) {
+        if let Ok(forgotten) = self.api.node.submit(Push { tenant: self.tenant, stream, ..Push::default() }) {
             let _ = forgotten.await;
         }
     }

@@ -28,7 +28,9 @@ use crate::telemetry::Metrics;
 use ironloom_trust::audit::Said;
 use ironloom_trust::catalog::trust_file::TrustFile;
 use ironloom_types::clock::{Source, Timestamp};
-use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, PointNumber, PointPath, Sequence};
+use ironloom_types::ids::{
+    AppId, Digest, Generation, InstallationId, PointNumber, PointPath, Sequence, TenantId,
+};
 use ironloom_types::limits::MAX_WAITING_PUSHES;
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
 
@@ -59,10 +61,15 @@ fn missing<'a, T: Send + 'a>() -> Later<'a, T> {
 }
 
 impl Facade for Fake {
-    fn ingest_rules(&self) -> IngestRules {
-        IngestRules { now: Some(Timestamp(1_000)), latest: Timestamp(2_000), new_points: 2 }
+    fn ingest_rules(&self, _: TenantId) -> IngestRules {
+        IngestRules {
+            tenant: TenantId::MAIN,
+            now: Some(Timestamp(1_000)),
+            latest: Timestamp(2_000),
+            new_points: 2,
+        }
     }
-    fn lookup(&self) -> Lookup<'_> {
+    fn lookup(&self, _: TenantId) -> Lookup<'_> {
         Box::new(|path| (path == "known").then_some(PointNumber(7)))
     }
     fn submit(&self, push: Push) -> Answer<Later<'static, Pushed>> {
@@ -73,10 +80,10 @@ impl Facade for Fake {
         pushes.push(push);
         Ok(later(Ok(Pushed { accepted, through: Sequence(accepted), duplicate })))
     }
-    fn applied(&self, pushed: Pushed, within: Duration, ended: Ended) -> Later<'_, Applied> {
+    fn applied(&self, _: TenantId, pushed: Pushed, within: Duration, ended: Ended) -> Later<'_, Applied> {
         // Readings that come in threes are never dealt with, and of those in fours nobody knows in time who gets them.
         let applied = !matches!(pushed.accepted, 3 | 4);
-        let slow = (pushed.accepted == 3).then(|| InstallationId::new("slow").unwrap());
+        let slow = (pushed.accepted == 3).then(|| InstallationId::new(TenantId::MAIN, "slow").unwrap());
         let pending = Vec::from_iter(slow);
         Box::pin(async move {
             let within = if applied { Duration::ZERO } else { within };
@@ -110,7 +117,7 @@ impl Facade for Fake {
         let accepted = before.map(|before| before.columns.len() as u64);
         later(Ok(accepted.map(|accepted| Pushed { accepted, through: Sequence(accepted), duplicate: true })))
     }
-    fn readings(&self, query: ReadingsQuery) -> Later<'_, Page<ReadingItem>> {
+    fn readings(&self, _: TenantId, query: ReadingsQuery) -> Later<'_, Page<ReadingItem>> {
         let long = "x".repeat(if query.limit == LONG { MAX_PAGE_BYTES } else { 0 });
         let values = [
             Value::Real(84.0),
@@ -132,7 +139,7 @@ impl Facade for Fake {
         let items = items.filter(|item| item.sequence > query.after).take(query.limit).collect();
         later(Ok(Page { items, next: Some("6".to_owned()) }))
     }
-    fn points(&self, _: String, _: PageQuery) -> Later<'_, Page<PointItem>> {
+    fn points(&self, _: TenantId, _: String, _: PageQuery) -> Later<'_, Page<PointItem>> {
         later(Ok(none()))
     }
     fn point(&self, path: PointPath) -> Later<'_, PointDetail> {
@@ -159,13 +166,13 @@ impl Facade for Fake {
     fn delete_package(&self, _: Digest) -> Later<'_, ()> {
         later(Ok(()))
     }
-    fn install(&self, requests: Vec<InstallRequest>, _: bool) -> Later<'_, Vec<Installed>> {
+    fn install(&self, _: TenantId, requests: Vec<InstallRequest>, _: bool) -> Later<'_, Vec<Installed>> {
         later(Err(Problem::refused("install", serde_json::to_string(&requests).unwrap())))
     }
-    fn installations(&self, _: PageQuery) -> Later<'_, Page<Installation>> {
+    fn installations(&self, _: TenantId, _: PageQuery) -> Later<'_, Page<Installation>> {
         later(Ok(none()))
     }
-    fn kept(&self, _: PageQuery) -> Later<'_, Page<KeptState>> {
+    fn kept(&self, _: TenantId, _: PageQuery) -> Later<'_, Page<KeptState>> {
         later(Ok(none()))
     }
     fn installation(&self, id: InstallationId) -> Later<'_, Installation> {
@@ -273,13 +280,13 @@ impl Facade for Fake {
     fn invocations(&self, _: InstallationId, _: NumberedQuery) -> Later<'_, Page<Invocation>> {
         later(Ok(none()))
     }
-    fn alarms(&self, _: Option<InstallationId>, _: PageQuery) -> Later<'_, Page<Alarm>> {
+    fn alarms(&self, _: TenantId, _: Option<InstallationId>, _: PageQuery) -> Later<'_, Page<Alarm>> {
         later(Ok(none()))
     }
-    fn alarm_history(&self, _: EpisodesQuery) -> Later<'_, Page<Alarm>> {
+    fn alarm_history(&self, _: TenantId, _: EpisodesQuery) -> Later<'_, Page<Alarm>> {
         later(Ok(none()))
     }
-    fn change_alarm(&self, _: String, _: AlarmDeed) -> Later<'_, Alarm> {
+    fn change_alarm(&self, _: TenantId, _: String, _: AlarmDeed) -> Later<'_, Alarm> {
         missing()
     }
     fn intents(&self, _: InstallationId, _: PageQuery) -> Later<'_, Page<DrivenPoint>> {
@@ -314,7 +321,7 @@ impl Facade for Fake {
     fn never_used(&self, id: InstallationId) -> Later<'_, NeverUsed> {
         later(Err(Problem::not_found(id.to_string())))
     }
-    fn consents(&self, _: PageQuery) -> Later<'_, Page<PendingConsent>> {
+    fn consents(&self, _: TenantId, _: PageQuery) -> Later<'_, Page<PendingConsent>> {
         later(Ok(Page { items: Vec::new(), next: None }))
     }
     fn consent(&self, id: InstallationId) -> Later<'_, PendingConsent> {
@@ -410,7 +417,7 @@ impl Platform for Fake {
     fn offers_of(&self, id: AppId) -> Later<'_, Page<Offer>> {
         later(Err(Problem::not_found(id.to_string())))
     }
-    fn fetch_package(&self, id: AppId, _: FetchRequest) -> Later<'_, (PackageInfo, bool)> {
+    fn fetch_package(&self, _: TenantId, id: AppId, _: FetchRequest) -> Later<'_, (PackageInfo, bool)> {
         later(Err(Problem::not_found(id.to_string())))
     }
     fn connector_dead_letters(&self, name: &str, query: NumberedQuery) -> Answer<Page<ConnectorDeadLetter>> {
@@ -769,7 +776,7 @@ async fn a_partial_push_that_comes_again_tells_the_lines_that_were_refused_then(
     let mut first = parse(
         GOOD.as_bytes(),
         Form::Lines,
-        fake.ingest_rules(),
+        fake.ingest_rules(TenantId::MAIN),
         || |_: &str| Some(PointNumber(7)),
         Mode::PARTIAL,
     );
@@ -783,7 +790,8 @@ async fn a_partial_push_that_comes_again_tells_the_lines_that_were_refused_then(
     send(&site, request()).await;
     let key = fake.pushes.lock()[0].key;
     let columns = std::mem::take(&mut first.columns);
-    *fake.pushes.lock() = vec![Push { columns, new_points: Vec::new(), key, stream: None }];
+    *fake.pushes.lock() =
+        vec![Push { tenant: TenantId::MAIN, columns, new_points: Vec::new(), key, stream: None }];
     let (_, body) = send(&site, request()).await;
     let answer: Json = serde_json::from_slice(&body).unwrap();
     let expected = json!({"accepted": 1, "through": 1, "duplicate": true, "refused": 2, "errors": []});
@@ -807,7 +815,13 @@ async fn what_was_taken_is_said_again_even_if_it_would_be_refused_by_now() {
         let key = request_key(b"a", path.contains("partial"), ahead.as_bytes());
         let mut columns = Columns::default();
         columns.push(PointNumber(7), Timestamp(3000), Quality::Good, ValueRef::Integer(1));
-        *fake.pushes.lock() = vec![Push { columns, new_points: Vec::new(), key: Some(key), stream: None }];
+        *fake.pushes.lock() = vec![Push {
+            tenant: TenantId::MAIN,
+            columns,
+            new_points: Vec::new(),
+            key: Some(key),
+            stream: None,
+        }];
         let (head, body) = send(&site, request()).await;
         let answer: Json = serde_json::from_slice(&body).unwrap();
         assert_eq!(

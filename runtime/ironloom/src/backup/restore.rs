@@ -255,7 +255,7 @@ impl Sink for Unpacking<'_> {
     fn key(&mut self, key: &[u8], value: Bytes) -> Result<(), BackupError> {
         let wrong = || BackupError::damaged("its store has a key that isn't known");
         let key = Key::read(key).ok_or_else(wrong)?;
-        let kind = key.parse().map(|(_, item)| item.kind()).ok_or_else(wrong)?;
+        let kind = key.parse().map(|item| item.kind()).ok_or_else(wrong)?;
         self.keys += 1;
         let value = match kind {
             // Those of the new store: the epoch is given with each change.

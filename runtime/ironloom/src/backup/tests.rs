@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::restore::is_cut_off;
 use super::testing::{header, sparse};
 use super::*;
-use ironloom_storage::store::{self, EngineKind, Item, Key, KeyRange, Scope};
+use ironloom_storage::store::{self, EngineKind, Item, Key, KeyRange};
 use ironloom_types::ids::{Epoch, Generation};
 
 fn head_of(engine: &str) -> Head {
@@ -28,7 +28,7 @@ fn head_of(engine: &str) -> Head {
 }
 
 fn state(key: &str) -> Key {
-    Scope::MAIN.key(Item::State(Generation(1), key))
+    Item::State(Generation(1), key).key()
 }
 
 /// A backup of two keys, a package and a block file.

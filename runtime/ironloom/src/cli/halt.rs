@@ -11,7 +11,7 @@ use super::{Global, output};
 use crate::api::JSON_TYPE;
 use crate::api::facade::{Halt as Halted, HaltRequest};
 use crate::outbox::HaltFiles;
-use ironloom_types::ids::InstallationId;
+use ironloom_types::ids::{InstallationId, TenantId};
 
 /// The longest wait for the server's answer: it turns the switch at once, or doesn't answer at all.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ impl Release {
 
 impl Whose {
     fn turn(self, global: &Global, on: bool) -> Outcome {
-        let id = self.id.as_deref().map(InstallationId::new).transpose();
+        let id = self.id.as_deref().map(|id| InstallationId::new(TenantId::MAIN, id)).transpose();
         let installation = id.map_err(|error| misuse(error.to_string()))?;
         if let Some(data) = &self.data {
             return by_file(global, data, installation.as_ref(), on);

@@ -27,7 +27,7 @@ use crate::api::JSON_TYPE;
 use crate::api::facade::{InstallRequest, Installed};
 use ironloom_apps::toml_section::Places;
 use ironloom_trust::key::PublicKey;
-use ironloom_types::ids::InstallationId;
+use ironloom_types::ids::{InstallationId, TenantId};
 
 /// Installs an app from its package.
 #[derive(Args, Debug)]
@@ -151,7 +151,10 @@ impl Install {
             asked.package = Some(package.clone());
         }
         if let Some(id) = &self.id {
-            asked.id = Some(InstallationId::new(id).map_err(|error| misuse(format!("--id: {error}")))?);
+            asked.id = Some(
+                InstallationId::new(TenantId::NOBODY, id)
+                    .map_err(|error| misuse(format!("--id: {error}")))?,
+            );
         }
         if let Some(from) = &self.from {
             let from = from.parse().map_err(|error| misuse(format!("--from: {error}")))?;

@@ -19,7 +19,7 @@ use ironloom_apps::binding::unit_fits;
 use ironloom_apps::pattern::Pattern;
 use ironloom_storage::folders;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::PointPath;
+use ironloom_types::ids::{PointPath, TenantId};
 use ironloom_types::readings::Quality;
 
 /// Readings of a page.
@@ -128,7 +128,7 @@ impl Record {
             ];
             let page: Page<ReadingItem> = client.get("/v1/readings", &query)?.read()?;
             for item in &page.items {
-                let path = PointPath::new(&item.point).ok();
+                let path = PointPath::new(TenantId::NOBODY, &item.point).ok();
                 let Some(path) = path.filter(|path| taken.iter().any(|taken| taken.pattern.matches(path)))
                 else {
                     continue;
@@ -173,7 +173,7 @@ impl Taken {
             .filter_map(|(name, patterns)| Some((package.inputs.get(name.as_str())?, patterns)));
         let one = |text: &String, unit: &Option<String>| {
             let prefix = text.split('{').next().unwrap_or_default().to_owned();
-            Some(Self { pattern: Pattern::new(text).ok()?, prefix, unit: unit.clone() })
+            Some(Self { pattern: Pattern::new(TenantId::NOBODY, text).ok()?, prefix, unit: unit.clone() })
         };
         inputs
             .flat_map(|(input, patterns)| {
@@ -198,7 +198,8 @@ fn units(client: &Client, taken: &[Taken]) -> Result<BTreeMap<Arc<str>, Arc<str>
                 [("prefix", Some(taken.prefix.clone())), ("after", after), ("limit", Some(PAGE.to_string()))];
             let page: Page<PointItem> = client.get("/v1/points", &query)?.read()?;
             for PointItem { point, unit, .. } in page.items {
-                let is_taken = PointPath::new(&point).is_ok_and(|path| taken.pattern.matches(&path));
+                let is_taken =
+                    PointPath::new(TenantId::NOBODY, &point).is_ok_and(|path| taken.pattern.matches(&path));
                 if let (true, Some(unit)) = (is_taken, unit) {
                     units.insert(point, unit);
                 }

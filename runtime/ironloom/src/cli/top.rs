@@ -166,11 +166,11 @@ mod tests {
 
     use super::*;
     use crate::api::facade::{InstallationState, Rate};
-    use ironloom_types::ids::{AppId, InstallationId};
+    use ironloom_types::ids::{AppId, InstallationId, TenantId};
 
     fn usage(id: &str, readings: f64, state_bytes: u64) -> InstallationUsage {
         InstallationUsage {
-            installation: InstallationId::new(id).unwrap(),
+            installation: InstallationId::new(TenantId::MAIN, id).unwrap(),
             app: AppId::new("com.example.pigs").unwrap(),
             state: InstallationState::Running,
             lag: 3,

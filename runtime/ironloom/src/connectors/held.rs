@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Part, Run, Sink, State, Status};
+use crate::connectors::TENANT;
 use ironloom_apps::toml_section::Field;
 use ironloom_types::ids::InstallationId;
 
@@ -13,8 +14,10 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Reads `wait_for`: ids of installations.
 pub(super) fn wait_for(field: &Field<'_, '_>) -> Option<Vec<InstallationId>> {
-    let ids =
-        field.texts()?.into_iter().map(|id| InstallationId::new(&id).map_err(|error| error.to_string()));
+    let ids = field
+        .texts()?
+        .into_iter()
+        .map(|id| InstallationId::new(TENANT, &id).map_err(|error| error.to_string()));
     let ids = field.checked(ids.collect::<Result<Vec<_>, _>>())?;
     let few = (ids.len() <= MOST).then_some(ids);
     field.checked(few.ok_or_else(|| format!("may name at most {MOST} installations")))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::passed::{Passed, Reason};
 use super::{KnownPoint, Record, Sink};
+use crate::connectors::TENANT;
 use ironloom_types::ids::{PointNumber, PointPath};
 use ironloom_types::readings::NewPoint;
 
@@ -84,7 +85,7 @@ impl Making {
 /// # Errors
 /// A sentence about the path.
 pub(super) fn sound_path(path: &str) -> Result<PointPath, Passed> {
-    let checked = PointPath::new(path).map_err(|error| Reason::NoPoint.of(error.to_string()))?;
+    let checked = PointPath::new(TENANT, path).map_err(|error| Reason::NoPoint.of(error.to_string()))?;
     // Also of a point that an app has made: whoever is bound to it would take this for the app's.
     if checked.is_reserved() {
         return Err(Reason::NoPoint.of(format!("points under `apps/` belong to the runtime: {path}")));

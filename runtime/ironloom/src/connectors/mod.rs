@@ -50,9 +50,12 @@ pub(crate) use self::table::ConnectorTable;
 use crate::telemetry::Metrics;
 use ironloom_apps::toml_section::{Field, Section};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{InstallationId, PointNumber, PointPath};
+use ironloom_types::ids::{InstallationId, PointNumber, PointPath, TenantId};
 use ironloom_types::limits::{MAX_CONNECTOR_NAME, MAX_POINTS};
 use ironloom_types::readings::{Columns, NewPoint, Value};
+
+/// Whose points connectors read and write.
+pub(crate) const TENANT: TenantId = TenantId::MAIN;
 
 /// The most bytes of a receipt.
 pub(crate) const MAX_RECEIPT: usize = 256 << 10;
@@ -192,7 +195,7 @@ impl ConnectorConfig {
     }
 
     /// Returns true where the set-points of a point go through it.
-    pub(crate) fn drives(&self, path: &str) -> bool {
+    pub(crate) fn drives(&self, path: &PointPath) -> bool {
         match self {
             Self::Csv(_) => false,
             Self::Mqtt(config) => config.drives(path),

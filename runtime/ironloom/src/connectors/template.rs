@@ -1,5 +1,6 @@
 //! Point paths with places for a line's own values: `farm/barn-{lap}/pig/{Pig}/weight`.
 
+use crate::connectors::TENANT;
 use ironloom_types::ids::PointPath;
 use ironloom_types::text::shorten;
 
@@ -37,7 +38,7 @@ impl Template {
         // Any value would do: it is checked again with what the lines hold.
         let mut sample = String::new();
         template.fill(&mut sample, |_| Some("x"))?;
-        let path = PointPath::new(&sample)
+        let path = PointPath::new(TENANT, &sample)
             .map_err(|error| format!("{text:?} doesn't give a point path: {error}"))?;
         if path.is_reserved() {
             return Err(format!("{text:?} lies under `apps/`, which belongs to the runtime"));

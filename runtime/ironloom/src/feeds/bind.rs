@@ -7,7 +7,7 @@ use crate::api::facade::{PackageInfo, Patterns};
 use ironloom_apps::binding::MAX_PATTERNS;
 use ironloom_apps::pattern::Pattern;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{PointPath, SlotName};
+use ironloom_types::ids::{PointPath, SlotName, TenantId};
 
 /// Steps that are looked at for points.
 const LOOKED_AT: usize = 10_000;
@@ -47,9 +47,10 @@ impl Seen {
     /// The inputs that none of its points go to, with their patterns in words.
     pub(crate) fn without_points(&self, bindings: &BTreeMap<SlotName, Patterns>) -> Vec<(SlotName, String)> {
         let points: Vec<PointPath> =
-            self.points.iter().filter_map(|point| PointPath::new(point).ok()).collect();
+            self.points.iter().filter_map(|point| PointPath::new(TenantId::NOBODY, point).ok()).collect();
         let matches = |text: &String| {
-            Pattern::new(text).is_ok_and(|pattern| points.iter().any(|point| pattern.matches(point)))
+            Pattern::new(TenantId::NOBODY, text)
+                .is_ok_and(|pattern| points.iter().any(|point| pattern.matches(point)))
         };
         let left = bindings.iter().filter(|(_, patterns)| !patterns.as_slice().iter().any(matches));
         left.map(|(name, patterns)| (name.clone(), patterns.as_slice().join(", "))).collect()
@@ -240,8 +241,10 @@ mod tests {
         let patterns =
             guessed(&["north/barn/7/weight", "north/barn/8/weight", "south/shed/1/weight"]).unwrap();
         assert_eq!(patterns, ["north/{s2}/{s3}/weight", "south/{s2}/{s3}/weight"]);
-        let output = PointPath::new("apps/try/smoothed/weight").unwrap();
-        assert!(patterns.iter().all(|pattern| !Pattern::new(pattern).unwrap().matches(&output)));
+        let output = PointPath::new(TenantId::MAIN, "apps/try/smoothed/weight").unwrap();
+        assert!(
+            patterns.iter().all(|pattern| !Pattern::new(TenantId::MAIN, pattern).unwrap().matches(&output))
+        );
         let many: Vec<String> = (0..257).map(|n| format!("m-{n}/line/{n}/weight")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert_eq!(guessed(&many[1..]).map(|patterns| patterns.len()), Ok(256));

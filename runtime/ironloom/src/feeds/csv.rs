@@ -18,6 +18,7 @@ use crate::connectors::{
 };
 use crate::telemetry::Metrics;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::TenantId;
 use ironloom_types::readings::Value;
 
 /// The connector's name; nobody sees it.
@@ -90,7 +91,12 @@ impl CsvFeed {
             }
             let latest = record.columns.at.iter().max().copied().unwrap_or_default();
             self.time = self.time.max(latest);
-            let push = Push { columns: record.columns, new_points: record.new_points, ..Push::default() };
+            let push = Push {
+                tenant: TenantId::MAIN,
+                columns: record.columns,
+                new_points: record.new_points,
+                ..Push::default()
+            };
             return Ok(Some(Step { time: self.time, push }));
         }
     }

@@ -16,7 +16,7 @@ use crate::api::intake::{Mode, Parsed};
 use crate::api::readings::{Form, MAX_LINE, parse};
 use ironloom_apps::grants::Grants;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{PointNumber, SlotName};
+use ironloom_types::ids::{PointNumber, SlotName, TenantId};
 use ironloom_types::limits::MAX_POINTS;
 
 /// The version of feeds that this runtime reads and writes.
@@ -141,7 +141,7 @@ impl LinesFeed {
         }
         let Some(time) = time else { return Ok(None) };
         let Parsed { columns, new_points, .. } = read(&body);
-        Ok(Some(Step { time, push: Push { columns, new_points, ..Push::default() } }))
+        Ok(Some(Step { time, push: Push { tenant: TenantId::MAIN, columns, new_points, ..Push::default() } }))
     }
 
     /// Checks the line at hand.
@@ -194,7 +194,12 @@ impl LinesFeed {
 }
 
 fn read(body: &str) -> Parsed {
-    let rules = IngestRules { now: None, latest: Timestamp(i64::MAX as u64), new_points: MAX_POINTS };
+    let rules = IngestRules {
+        tenant: TenantId::MAIN,
+        now: None,
+        latest: Timestamp(i64::MAX as u64),
+        new_points: MAX_POINTS,
+    };
     let known = |_: &str| None::<PointNumber>;
     parse(body.as_bytes(), Form::Lines, rules, || known, Mode::WHOLE)
 }

@@ -21,7 +21,7 @@ use ironloom_apps::grants::Grants;
 use ironloom_apps::plan::is_of_no_point;
 use ironloom_sandbox::Compiled;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{InstallationId, SlotName};
+use ironloom_types::ids::{InstallationId, SlotName, TenantId};
 
 /// The id of the one installation.
 const ID: &str = "try";
@@ -106,7 +106,8 @@ impl Trial {
         zone: &str,
         compiled: Compiled,
     ) -> Result<Self, FeedError> {
-        let id = InstallationId::new(ID).map_err(|error| FeedError::Host(error.to_string()))?;
+        let id =
+            InstallationId::new(TenantId::MAIN, ID).map_err(|error| FeedError::Host(error.to_string()))?;
         let folder = tempfile::Builder::new().prefix("ironloom-try-").tempdir();
         let folder =
             folder.map_err(|error| FeedError::Host(format!("no temporary folder can be made: {error}")))?;
@@ -160,7 +161,7 @@ impl Trial {
             adopt: None,
             consent: None,
         };
-        let installed = self.node.install(vec![request], false).await;
+        let installed = self.node.install(self.id.tenant(), vec![request], false).await;
         // It is the only one: its place in a list says nothing.
         let installed = installed.map_err(|mut problem| {
             for error in &mut problem.errors {
@@ -268,7 +269,7 @@ impl Trial {
             ends.into_iter().map(watch::of_set_point).for_each(&mut *on);
             if let Some(recorded) = recorded {
                 let never = Box::pin(std::future::pending());
-                self.node.applied(recorded, PATIENCE, never).await.map_err(refused)?;
+                self.node.applied(self.id.tenant(), recorded, PATIENCE, never).await.map_err(refused)?;
             }
             self.settle(time).await?;
             if begun.elapsed() > PATIENCE {
@@ -301,7 +302,7 @@ impl Trial {
         let pushed = self.node.submit(step.push).map_err(refused)?.await.map_err(refused)?;
         // Told at once when it is done; what doesn't concern this record is looked for.
         let never = Box::pin(std::future::pending());
-        self.node.applied(pushed, PATIENCE, never).await.map_err(refused)?;
+        self.node.applied(self.id.tenant(), pushed, PATIENCE, never).await.map_err(refused)?;
         self.settle(step.time).await?;
         self.retry(&waiting, step.time).await?;
         self.obey(step.time, on).await?;

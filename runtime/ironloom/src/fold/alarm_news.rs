@@ -10,7 +10,7 @@ use super::episodes::KeyChanges;
 use super::stored::encode;
 use super::{Shared, episodes};
 use crate::records::alarm::{AlarmRecord, ClearedBy, EpisodePlace};
-use ironloom_storage::store::{Item, Key, Scope};
+use ironloom_storage::store::{Item, Key};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId};
 use ironloom_types::limits::MAX_ALARM_NEWS;
@@ -64,7 +64,7 @@ impl NewsCount {
 }
 
 fn key(number: u64) -> Key {
-    Scope::MAIN.key(Item::AlarmNews((number % MAX_ALARM_NEWS) as u32))
+    Item::AlarmNews((number % MAX_ALARM_NEWS) as u32).key()
 }
 
 impl Shared {
@@ -128,13 +128,14 @@ impl Shared {
         {
             return Ok(Some(alarm.clone()));
         }
-        self.stored(&Scope::MAIN.key(Item::Episode(generation, since, number)))
+        self.stored(&Item::Episode(generation, since, number).key())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ironloom_types::ids::TenantId;
 
     #[test]
     fn the_ring_goes_round() {
@@ -148,7 +149,7 @@ mod tests {
         assert_eq!((count.next(), count.next(), count.last()), (1, 2, 2));
         let news = |number| AlarmNews {
             number,
-            installation: InstallationId::new("pigs").unwrap(),
+            installation: InstallationId::new(TenantId::MAIN, "pigs").unwrap(),
             generation: Generation(1),
             episode: EpisodePlace { since: Timestamp(1), number: 1 },
         };

@@ -43,7 +43,7 @@ use crate::telemetry::Sparing;
 use ironloom_apps::manifest::Manifest;
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::RecordRef;
-use ironloom_storage::store::{Item, Key, Scope};
+use ironloom_storage::store::{Item, Key};
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
@@ -218,7 +218,7 @@ impl Applier {
         at: Option<RecordRef>,
     ) {
         let generation = head.generation;
-        let key = |item: Item<'_>| Scope::MAIN.key(item);
+        let key = |item: Item<'_>| item.key();
         let mut changes = Vec::with_capacity(4);
         self.add_points(new_points);
         self.shared.invocations.note(generation, head.invocation.clone());
@@ -275,7 +275,7 @@ impl Applier {
     ) -> (Key, Option<Bytes>) {
         let (installation, meta) = (installation.clone(), meta.clone());
         let value = StoredLane { installation, meta, removed: None, ended: None, copy: None };
-        (Scope::MAIN.key(Item::Lane(generation)), Some(encode(&value)))
+        (Item::Lane(generation).key(), Some(encode(&value)))
     }
 
     fn admin(&mut self, record: AdminRecord) {
@@ -284,7 +284,7 @@ impl Applier {
             AdminRecord::PackageAdded(record) => self.add_package(*record),
             AdminRecord::PackageRemoved(digest) => {
                 self.shared.packages.write().remove(&digest);
-                self.shared.overlay.apply([(Scope::MAIN.key(Item::Package(digest)), None)]);
+                self.shared.overlay.apply([(Item::Package(digest).key(), None)]);
             }
             AdminRecord::Compiled { package, compiled } => self.compile_package(package, compiled),
             AdminRecord::Installed(new) => new.into_iter().for_each(|new| self.install(new)),
@@ -293,7 +293,7 @@ impl Applier {
                 let mut installation = Installation::clone(&lane.installation());
                 installation.standing = standing;
                 self.shared.overlay.apply([
-                    (Scope::MAIN.key(Item::Installation(id.as_str())), Some(encode(&installation))),
+                    (Item::Installation(id.tenant(), id.as_str()).key(), Some(encode(&installation))),
                     self.lane_value(&id, generation, &meta),
                 ]);
                 lane.stand(installation, *meta);
@@ -318,9 +318,9 @@ impl Applier {
             AdminRecord::Missed { id, generation, through, gaps } => {
                 self.miss(&id, generation, through, &gaps);
             }
-            AdminRecord::Dropped { before } => {
-                let gone = self.shared.journal.drop_before(before, self.shared.applied());
-                let keys = gone.into_iter().map(|first| Scope::MAIN.key(Item::Block(first)));
+            AdminRecord::Dropped { tenant, before } => {
+                let gone = self.shared.journal.of(tenant).drop_before(before, self.shared.applied());
+                let keys = gone.into_iter().map(|first| Item::Block(tenant, first).key());
                 self.shared.overlay.apply(keys.map(|key| (key, None)));
             }
             AdminRecord::Revised(revised) => self.revise(*revised),
@@ -348,7 +348,7 @@ impl Applier {
     }
 
     fn delete_letter(&self, generation: Generation, number: u64, (kept, bytes): (u64, u64)) {
-        let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
+        let key = Item::DeadLetter(generation, number).key();
         self.shared.overlay.apply([(key, None)]);
         let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
         lane.set_dead_letters(kept, bytes);
@@ -380,7 +380,7 @@ impl Applier {
             let timers = moved.map_or(&[][..], |moved| &moved.timers);
             let book = lane.book();
             changes.extend(timers.iter().map(|(name, _)| {
-                (Scope::MAIN.key(Item::Timer(lane.generation, name)), book.timers().get(name).map(encode))
+                (Item::Timer(lane.generation, name).key(), book.timers().get(name).map(encode))
             }));
             drop(book);
             self.shared.note_due(&lane);
@@ -389,14 +389,13 @@ impl Applier {
         // Of one that is gone by now, at a restart: a later record says so, and its timers may be adopted.
         for moved in due.values().filter(|due| self.shared.lanes.of_generation(due.generation).is_none()) {
             for (name, due) in &moved.timers {
-                let key = Scope::MAIN.key(Item::Timer(moved.generation, name));
+                let key = Item::Timer(moved.generation, name).key();
                 let set = self.shared.stored::<OneShot>(&key).ok().flatten();
                 changes.extend(set.map(|set| (key, Some(encode(&set.moved(*due))))));
             }
         }
         let streams = self.shared.streams.write().leave_future(to);
-        changes
-            .extend(streams.iter().map(|(key, at)| (Scope::MAIN.key(Item::Stream(key)), Some(encode(at)))));
+        changes.extend(streams.iter().map(|(key, at)| (Item::Stream(key).key(), Some(encode(at)))));
         self.set_back(to, &mut changes);
         self.shared.overlay.apply(changes);
         self.set_removed_by(to);
@@ -432,7 +431,7 @@ impl Applier {
                 let digest = record.digest;
                 let known = Arc::new(KnownPackage::new(record, Arc::new(manifest)));
                 self.shared.packages.write().insert(digest, known);
-                self.shared.overlay.apply([(Scope::MAIN.key(Item::Package(digest)), Some(value))]);
+                self.shared.overlay.apply([(Item::Package(digest).key(), Some(value))]);
             }
             // It was parsed before it was written; only an older binary doesn't understand it.
             Err(problems) => {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::Shared;
 use super::stored::decode;
 use crate::records::audit::{CheckpointRecord, KeptEntry};
-use ironloom_storage::store::{Item, Key, KeyKind, Scope};
+use ironloom_storage::store::{Item, Key, KeyKind, KeyRange};
 use ironloom_trust::audit::{Chain, Head, Heads};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::Generation;
@@ -18,11 +18,11 @@ use ironloom_types::ids::Generation;
 const AT_ONCE: usize = 256;
 
 pub(crate) fn entry_key(chain: Chain, number: u64) -> Key {
-    Scope::MAIN.key(Item::AuditEntry(chain.number(), number))
+    Item::AuditEntry(chain.number(), number).key()
 }
 
 pub(crate) fn checkpoint_key(chain: Chain, number: u64) -> Key {
-    Scope::MAIN.key(Item::AuditCheckpoint(chain.number(), number))
+    Item::AuditCheckpoint(chain.number(), number).key()
 }
 
 /// The end of a chain that entries are read from.
@@ -145,7 +145,7 @@ impl Shared {
         first: First,
         most: usize,
     ) -> Result<Vec<T>, String> {
-        let range = Scope::MAIN.numbered(kind, chain.number());
+        let range = KeyRange::numbered(kind, chain.number());
         let range = match first {
             First::Oldest => range,
             First::Newest => range.reversed(),

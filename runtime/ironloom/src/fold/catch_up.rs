@@ -13,7 +13,7 @@ use super::journal::JournalError;
 use super::queue::{RowNote, Slice};
 use ironloom_apps::routing::Prepared;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{InstallationId, PointNumber, Sequence, SlotName};
+use ironloom_types::ids::{InstallationId, PointNumber, Sequence, SlotName, TenantId};
 use ironloom_types::limits::MAX_HOPS;
 use ironloom_types::work::Gap;
 
@@ -45,7 +45,8 @@ impl Shared {
     /// Reads the journal's next chunk for a lane that is behind its notes, and notes which rows are its own.
     /// Returns how many rows were looked at.
     pub(crate) fn note_from_journal(&self, lane: &Durable, from: Sequence) -> Result<usize, JournalError> {
-        let chunk = self.journal.chunk_from(from)?;
+        let journal = self.journal.of(lane.id.tenant());
+        let chunk = journal.chunk_from(from)?;
         let mut rows = Vec::new();
         let mut looked_at = 0;
         if let Some(chunk) = &chunk {
@@ -66,7 +67,7 @@ impl Shared {
         self.relieve_notes(Some(lane.number));
         let mut queue = lane.queue.lock();
         // Asked with the queue locked: what is routed from here on is noted behind this.
-        queue.caught_up(from, chunk.as_ref(), &rows, self.journal.last());
+        queue.caught_up(from, chunk.as_ref(), &rows, journal.last());
         drop(queue);
         // There may be nothing of its own in what it had to look at.
         self.tell_waits(lane);
@@ -76,7 +77,7 @@ impl Shared {
     /// The readings that a lane may miss where a block can't be read: the last sequence of the block, and a gap without a count for each
     /// input that gets a point which the block may have. Nobody can say more.
     pub(crate) fn lost_with_block(&self, lane: &Durable, from: Sequence) -> (Sequence, Vec<Gap>) {
-        let Some(entry) = self.journal.block(from) else { return (from, Vec::new()) };
+        let Some(entry) = self.journal.of(lane.id.tenant()).block(from) else { return (from, Vec::new()) };
         let terms = lane.terms();
         let mut slots: BTreeSet<SlotName> = BTreeSet::new();
         let given = self.points.names().given();
@@ -97,10 +98,11 @@ impl Shared {
         (entry.last_sequence(), slots.into_iter().map(gap).collect())
     }
 
-    /// The readings before this sequence that wait for lanes, by lane and input; each lane is named with the first
+    /// The readings of a tenant before this sequence that wait for its lanes, by lane and input; each lane is named with the first
     /// sequence that waits for it.
     pub(crate) fn missed(
         &self,
+        tenant: TenantId,
         waiting: &BTreeMap<u32, Sequence>,
         before: Sequence,
     ) -> Result<BTreeMap<u32, BTreeMap<SlotName, Missed>>, JournalError> {
@@ -113,12 +115,12 @@ impl Shared {
             routes.extend(terms.all().iter().map(|term| (term.route, place)));
         }
         while next < before {
-            let chunk = match self.journal.chunk_from(next) {
+            let chunk = match self.journal.of(tenant).chunk_from(next) {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
                 // Nobody can say for whom its readings were, and they go all the same.
                 Err(JournalError::Block(error)) => {
-                    let behind = self.journal.behind_block(next);
+                    let behind = self.journal.of(tenant).behind_block(next);
                     tracing::warn!(%error, from = %next, to = %behind, "readings that can't be read are past their retention: whoever misses some isn't told");
                     next = behind;
                     continue;
@@ -153,20 +155,22 @@ impl Shared {
         Ok(missed)
     }
 
-    /// The rows that these routes give between two sequences, both included. Waits for the disk.
+    /// The rows of a tenant that these routes give between two sequences, both included. Waits for the disk.
     pub(crate) fn rows_between(
         &self,
+        tenant: TenantId,
         routes: &Prepared,
         first: Sequence,
         last: Sequence,
     ) -> Result<Vec<Slice>, JournalError> {
-        self.rows_within(routes, (first, last), usize::MAX).map(|(slices, _)| slices)
+        self.rows_within(tenant, routes, (first, last), usize::MAX).map(|(slices, _)| slices)
     }
 
     /// The same, up to the reading with which they take more than `most` bytes; and the last sequence that was looked at. Only
     /// the notes of the chunk that it stands in come on top.
     pub(crate) fn rows_within(
         &self,
+        tenant: TenantId,
         routes: &Prepared,
         (first, last): (Sequence, Sequence),
         most: usize,
@@ -174,7 +178,7 @@ impl Shared {
         let (mut slices, mut from) = (Vec::new(), first);
         let mut kept: usize = 0;
         while from <= last {
-            let Some(chunk) = self.journal.chunk_from(from)? else { break };
+            let Some(chunk) = self.journal.of(tenant).chunk_from(from)? else { break };
             let (mut rows, mut values) = (Vec::new(), 0);
             let mut through = chunk.last_sequence().min(last);
             for row in chunk.row_after(Sequence(from.0.saturating_sub(1)))..chunk.len() {

@@ -4,6 +4,7 @@
 //! durable, then the fold position durable, then memory is thinned out and segments are freed. A
 //! checkpoint that was cut off is done again and, being made of absolute values, ends the same.
 
+use std::collections::{BTreeMap, btree_map};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,9 +23,9 @@ use crate::aside::thread_cpu;
 use ironloom_storage::failpoint;
 use ironloom_storage::journal::{Block, BlockBuilder, BlockError, Entry, FileError, NotDense, StoredBlock};
 use ironloom_storage::log::{LogError, LogReader};
-use ironloom_storage::store::{AT_ONCE, Applied, Change, Item, Key, Scope, StoreError, Stretch};
+use ironloom_storage::store::{AT_ONCE, Applied, Change, Item, Key, StoreError, Stretch};
 use ironloom_types::changes::StateChanges;
-use ironloom_types::ids::{Digest, Epoch, Generation, Ordinal, Sequence, StreamId, TenantId};
+use ironloom_types::ids::{Digest, Epoch, Generation, Ordinal, StreamId, TenantId};
 
 /// Keys of one `apply`.
 const KEYS: usize = 8_000;
@@ -124,8 +125,7 @@ pub(crate) fn write(
     let position = Change::set(Key::folded(), encode(&fold));
     apply(shared, vec![position], epoch)?;
     failpoint("checkpoint-position-durable");
-    let gone =
-        fold.packages_gone.iter().map(|package| Change::delete(Scope::MAIN.key(Item::Package(*package))));
+    let gone = fold.packages_gone.iter().map(|package| Change::delete(Item::Package(*package).key()));
     let gone: Vec<_> = gone.collect();
     if !gone.is_empty() {
         apply(shared, gone, epoch)?;
@@ -153,7 +153,7 @@ pub(crate) fn write(
     shared.journal.files().remove_left()?;
     shared.journal.remove_emptied(fold.position);
     shared.metrics.checkpoints.observe(started.elapsed());
-    tracing::debug!(position = %fold.position, through = %fold.folded_through, took = ?started.elapsed(), "checkpoint");
+    tracing::debug!(position = %fold.position, took = ?started.elapsed(), "checkpoint");
     Ok(())
 }
 
@@ -164,7 +164,7 @@ fn write_all_keys(
     shared: &Shared,
     mut batch: Batch<'_>,
     fold: &FoldPosition,
-    blocks: &[Entry],
+    blocks: &[(TenantId, Entry)],
     lanes: &[Arc<Durable>],
     (changed, through): (&Changes, Stretch),
 ) -> Result<Vec<Digest>, CheckpointError> {
@@ -174,17 +174,17 @@ fn write_all_keys(
     let mut packages_gone = Vec::new();
     for (key, value) in changed {
         match (key.parse(), value) {
-            (Some((_, Item::Revision(..))), Some(_)) => revisions.push((key, value)),
-            (Some((_, Item::Revision(..))), None) => ends.push((key, value)),
-            (Some((_, Item::Installation(_))), _) => installations.push((key, value)),
-            (Some((_, Item::Package(package))), None) => packages_gone.push(package),
+            (Some(Item::Revision(..)), Some(_)) => revisions.push((key, value)),
+            (Some(Item::Revision(..)), None) => ends.push((key, value)),
+            (Some(Item::Installation(..)), _) => installations.push((key, value)),
+            (Some(Item::Package(package)), None) => packages_gone.push(package),
             _ => batch.add(key.clone(), value.clone())?,
         }
     }
-    for entry in blocks {
-        let (tenant, stream) = (TenantId::MAIN, StreamId::MAIN);
+    for (tenant, entry) in blocks {
+        let (tenant, stream) = (*tenant, StreamId::MAIN);
         let value = StoredBlock { checkpoint: fold.position, tenant, stream, entry: *entry };
-        batch.add(Scope::MAIN.key(Item::Block(entry.first_sequence)), Some(value.encode().into()))?;
+        batch.add(Item::Block(tenant, entry.first_sequence).key(), Some(value.encode().into()))?;
     }
     let invocations = shared.invocations.through(through);
     // As of now: the record behind it that says so is in the log.
@@ -195,10 +195,10 @@ fn write_all_keys(
     shared.invocations.pages(&invocations, gone, |key, value| batch.add(key, value))?;
     // As they are by now: where a page is ahead of the fold position, the log behind it says the same again.
     for page in shared.points.take_dirty_names() {
-        batch.add(Scope::MAIN.key(Item::PointPage(page)), Some(shared.points.page_of_names(page)))?;
+        batch.add(Item::PointPage(page).key(), Some(shared.points.page_of_names(page)))?;
     }
-    shared.points.take_pages(fold.folded_through, |page, value| {
-        batch.add(Scope::MAIN.key(Item::LatestPage(page)), Some(value))
+    shared.points.take_pages(&fold.folded_through, |page, value| {
+        batch.add(Item::LatestPage(page).key(), Some(value))
     })?;
     // What is nobody's own goes before, so that nobody pays for it.
     batch.flush()?;
@@ -226,35 +226,36 @@ fn write_blocks(
     log: &LogReader,
     fold: &FoldPosition,
     epoch: Epoch,
-) -> Result<Vec<Entry>, CheckpointError> {
-    let mut builder: Option<BlockBuilder> = None;
+) -> Result<Vec<(TenantId, Entry)>, CheckpointError> {
+    let mut builders: BTreeMap<TenantId, BlockBuilder> = BTreeMap::new();
     let mut written = Vec::new();
     let files = shared.journal.files();
     let append = |block: Block| {
-        Ok::<_, CheckpointError>(Entry::new(
-            &block.header,
-            with_room(shared, || Ok(files.append(&block.bytes)?))?,
-        ))
+        let location = with_room(shared, || Ok(files.append(&block.bytes)?))?;
+        Ok::<_, CheckpointError>((block.header.tenant, Entry::new(&block.header, location)))
     };
-    let Some((from, to)) = shared.journal.tail_records(fold.folded_through) else { return Ok(written) };
+    let Some((from, to)) = shared.journal.tail_records(fold.position) else { return Ok(written) };
     for record in log.records(from, to)? {
         in_time(shared)?;
         copy_rests(shared, epoch)?;
         let chunk = chunk_of(&record?)?;
-        let first: Sequence = chunk.first_sequence;
-        if builder.is_none() {
-            // Before the fold position is written: afterwards the log would be gone.
-            shared.journal.follows_blocks(first)?;
-        }
-        let builder = builder.get_or_insert_with(|| BlockBuilder::new(TenantId::MAIN, StreamId::MAIN, first));
+        let (tenant, first) = (chunk.tenant, chunk.first_sequence);
         let Some(run) = chunk.runs.first().copied() else { continue };
+        let builder = match builders.entry(tenant) {
+            btree_map::Entry::Occupied(builder) => builder.into_mut(),
+            btree_map::Entry::Vacant(place) => {
+                // Before the fold position is written: afterwards the log would be gone.
+                shared.journal.of(tenant).follows_blocks(first)?;
+                place.insert(BlockBuilder::new(tenant, StreamId::MAIN, first))
+            }
+        };
         for block in builder.add(first, run.time, run.hops, run.origin, &chunk.columns)? {
             written.push(append(block)?);
         }
     }
-    if let Some(mut builder) = builder {
+    for (tenant, mut builder) in builders {
         assert!(
-            builder.next_sequence() == fold.folded_through.next(),
+            builder.next_sequence() == fold.folded_through.of(tenant).next(),
             "a checkpoint's blocks end where it says"
         );
         if let Some(block) = builder.finish()? {
@@ -327,7 +328,7 @@ fn write_keys(
             if let Some(value) = value {
                 batch.pays(lane, PAID_WITH_KEY + key.len() + value.as_ref().map_or(0, Bytes::len));
                 for generation in to.into_iter().flatten() {
-                    batch.add_state(Scope::MAIN.key(Item::State(generation, key)), value.clone())?;
+                    batch.add_state(Item::State(generation, key).key(), value.clone())?;
                 }
             }
         }

@@ -17,7 +17,7 @@ use super::{Gone, Shared};
 use crate::records::copy::{CopyFacts, Reason};
 use crate::records::installation::{Installation, Revision};
 use crate::records::lane::LaneMeta;
-use ironloom_storage::store::{Key, KeyKind, Scope};
+use ironloom_storage::store::{Key, KeyKind, KeyRange};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{self, Digest, Generation, InstallationId, Ordinal, Sequence};
 use ironloom_types::page::pages;
@@ -241,7 +241,7 @@ impl Shared {
 
     /// The state that a copy has. Waits for the disk.
     pub(crate) fn copied_state(&self, generation: Generation) -> Result<BTreeMap<Box<str>, Bytes>, String> {
-        let range = Scope::MAIN.generation(KeyKind::State, generation);
+        let range = KeyRange::generation(KeyKind::State, generation);
         let mut state = BTreeMap::new();
         for page in pages(|after: Option<&Key>| self.storage.scan(&range, after, AT_ONCE)) {
             for (key, value) in page.map_err(|error| error.to_string())? {

@@ -9,9 +9,9 @@ use super::durable::Durable;
 use super::stored::encode;
 use crate::records::alarm::{AlarmRecord, EpisodePlace};
 use crate::records::lane;
-use ironloom_storage::store::{Item, Key, KeyKind, KeyRange, Scope};
+use ironloom_storage::store::{Item, Key, KeyKind, KeyRange};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::Generation;
+use ironloom_types::ids::{Generation, TenantId};
 use ironloom_types::limits::{MAX_EPISODE_BYTES, MAX_EPISODES};
 
 /// By how many more than necessary the history is made shorter, so that not each invocation looks for the oldest.
@@ -35,7 +35,7 @@ pub(super) type KeyChanges = Vec<(Key, Option<Bytes>)>;
 
 /// Adds what changes in the store with an episode; `is_current` says whether it is the current one of its alarm before.
 pub(super) fn put(is_current: bool, generation: Generation, alarm: &AlarmRecord, to: &mut KeyChanges) {
-    let key = Scope::MAIN.key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
+    let key = Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity).key();
     if !alarm.over {
         to.push((key, Some(encode(alarm))));
         return;
@@ -55,14 +55,14 @@ pub(super) fn drop(generation: Generation, place: EpisodePlace, to: &mut KeyChan
 
 fn keys(generation: Generation, EpisodePlace { since, number }: EpisodePlace) -> [Key; 2] {
     [Item::Episode(generation, since, number), Item::EpisodeTime(since, generation, number)]
-        .map(|item| Scope::MAIN.key(item))
+        .map(|item| item.key())
 }
 
 /// The key by which all episodes are found in the order of time, for the one that this key names.
 pub(super) fn time_key(episode: &Key) -> Option<Key> {
     match episode.parse() {
-        Some((scope, Item::Episode(generation, since, number))) => {
-            Some(scope.key(Item::EpisodeTime(since, generation, number)))
+        Some(Item::Episode(generation, since, number)) => {
+            Some(Item::EpisodeTime(since, generation, number).key())
         }
         _ => None,
     }
@@ -85,6 +85,7 @@ impl HistoryPlace {
 /// Which episodes to list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Episodes {
+    pub tenant: TenantId,
     /// Of these generations; of all if there are none.
     pub generations: Option<Vec<Generation>>,
     /// Since then or later.
@@ -114,7 +115,8 @@ impl Episodes {
     fn start(&self, after: Option<HistoryPlace>) -> Option<HistoryPlace> {
         // Numbers begin at 1, so nothing has this place itself.
         let edge = if self.newest_first { self.to } else { self.from };
-        let edge = edge.map(|since| HistoryPlace { since, generation: Generation(0), number: 0 });
+        let generation = Generation::of(self.tenant, 0);
+        let edge = edge.map(|since| HistoryPlace { since, generation, number: 0 });
         match (edge, after) {
             (Some(edge), Some(after)) if self.newest_first => Some(edge.min(after)),
             (Some(edge), Some(after)) => Some(edge.max(after)),
@@ -145,9 +147,9 @@ impl Shared {
         match &episodes.generations {
             None => {
                 let key = start.map(|HistoryPlace { since, generation, number }| {
-                    Scope::MAIN.key(Item::EpisodeTime(since, generation, number))
+                    Item::EpisodeTime(since, generation, number).key()
                 });
-                search(Scope::MAIN.all(KeyKind::EpisodeTime), key)?;
+                search(KeyRange::tenant(KeyKind::EpisodeTime, episodes.tenant), key)?;
             }
             Some(generations) => {
                 for &generation in generations {
@@ -158,9 +160,9 @@ impl Shared {
                             Ordering::Equal => start.number,
                             Ordering::Greater => 0,
                         };
-                        Scope::MAIN.key(Item::Episode(generation, start.since, number))
+                        Item::Episode(generation, start.since, number).key()
                     });
-                    search(Scope::MAIN.generation(KeyKind::Episode, generation), key)?;
+                    search(KeyRange::generation(KeyKind::Episode, generation), key)?;
                 }
             }
         }
@@ -170,7 +172,7 @@ impl Shared {
     /// An episode that is over.
     pub(crate) fn episode(&self, place: HistoryPlace) -> Result<Option<AlarmRecord>, String> {
         let HistoryPlace { since, generation, number } = place;
-        let key = Scope::MAIN.key(Item::Episode(generation, since, number));
+        let key = Item::Episode(generation, since, number).key();
         self.stored(&key)
     }
 
@@ -196,7 +198,7 @@ impl Shared {
         alarm: &AlarmRecord,
     ) -> bool {
         let stored = || {
-            let key = Scope::MAIN.key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
+            let key = Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity).key();
             self.stored::<AlarmRecord>(&key).ok().flatten()
         };
         match lane {
@@ -226,8 +228,8 @@ impl Shared {
         let number = (kept.kept + SPARE).saturating_sub(MAX_EPISODES);
         let bytes = kept.bytes.saturating_sub(MAX_EPISODE_BYTES);
         let (mut oldest, mut found) = (Vec::new(), 0);
-        let after = gone_through
-            .map(|EpisodePlace { since, number }| Scope::MAIN.key(Item::Episode(generation, since, number)));
+        let after =
+            gone_through.map(|EpisodePlace { since, number }| Item::Episode(generation, since, number).key());
         self.each_of(KeyKind::Episode, generation, after, |_, alarm: AlarmRecord| {
             found += alarm.cost() as u64;
             oldest.push(OldEpisode::of(&alarm));
@@ -238,7 +240,7 @@ impl Shared {
 }
 
 fn history_place(key: &Key) -> Option<HistoryPlace> {
-    match key.parse()?.1 {
+    match key.parse()? {
         Item::Episode(generation, since, number) | Item::EpisodeTime(since, generation, number) => {
             Some(HistoryPlace { since, generation, number })
         }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::stored::{decode, encode};
 use super::unfolded::Unfolded;
 use crate::records::commit::Invocation;
-use ironloom_storage::store::{Item, Key, Scope, Storage, StoreError, Stretch};
+use ironloom_storage::store::{Item, Key, Storage, StoreError, Stretch};
 use ironloom_types::ids::{Generation, Ordinal};
 
 /// Ordinals of one key.
@@ -207,7 +207,7 @@ fn places(generation: Generation, page: u64) -> RangeInclusive<(Generation, Ordi
 }
 
 fn key_of(generation: Generation, page: u64) -> Key {
-    Scope::MAIN.key(Item::Invocation(generation, Ordinal(page * PAGE), 0))
+    Item::Invocation(generation, Ordinal(page * PAGE), 0).key()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The whole journal of the stream for its readers: blocks up to the last checkpoint, and behind
-//! them the log.
+//! The whole journal for its readers: blocks up to the last checkpoint, and behind them the log. Each tenant's readings are a
+//! stream of their own, and are read through [`Journal::of`] alone.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use ironloom_storage::journal::{
 };
 use ironloom_storage::log::{LogError, LogReader, Record, RecordKind, RecordRef};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, Position, Sequence, StreamId, TenantId};
+use ironloom_types::ids::{Generation, LastSequences, Position, Sequence, StreamId, TenantId};
 
 /// Chunks that are kept for the lanes that come after, since several often catch up together.
 const CACHED: usize = 16;
@@ -51,7 +51,7 @@ struct Tail {
 #[derive(Default)]
 struct Inner {
     blocks: BlockIndex,
-    tail: VecDeque<Tail>,
+    tails: BTreeMap<TenantId, VecDeque<Tail>>,
     /// Files without a block that counts, each with the record that took the last one away.
     emptied: VecDeque<(Position, u32)>,
 }
@@ -72,42 +72,62 @@ pub(crate) struct Journal {
     files: Arc<BlockFiles>,
     inner: RwLock<Inner>,
     log: LogReader,
-    /// The last sequence that is in the journal and routed.
-    last: AtomicU64,
+    /// The last sequences that are in the journal and routed. For whoever doesn't wait for what is read.
+    last: RwLock<LastSequences>,
     cache: Mutex<VecDeque<Arc<Chunk>>>,
     damage: Damage,
     /// The block file that was looked at last; 0 before the first.
     looked_at: AtomicU32,
-    /// Entries of `tail`, for whoever doesn't wait for it.
+    /// Readings that came since the start.
+    come: AtomicU64,
+    /// Entries of `tails`, for whoever doesn't wait for them.
     in_log: AtomicUsize,
-    /// The sequence before which records of this process or of the log that it has read have dropped blocks.
-    dropped_before: AtomicU64,
+    /// The sequences before which records of this process or of the log that it has read have dropped blocks.
+    dropped_before: Mutex<LastSequences>,
+}
+
+/// The journal of one tenant.
+#[derive(Clone, Copy)]
+pub(crate) struct OneJournal<'j> {
+    all: &'j Journal,
+    tenant: TenantId,
 }
 
 impl Journal {
     /// The journal that these blocks are, without anything of the log yet.
-    pub(super) fn new(files: Arc<BlockFiles>, blocks: BlockIndex, log: LogReader, last: Sequence) -> Self {
+    pub(super) fn new(
+        files: Arc<BlockFiles>,
+        blocks: BlockIndex,
+        log: LogReader,
+        last: LastSequences,
+    ) -> Self {
         Self {
             files,
             inner: RwLock::new(Inner { blocks, ..Inner::default() }),
             log,
-            last: AtomicU64::new(last.0),
+            last: RwLock::new(last),
             cache: Mutex::default(),
             damage: Damage::default(),
             looked_at: AtomicU32::new(0),
+            come: AtomicU64::new(0),
             in_log: AtomicUsize::new(0),
-            dropped_before: AtomicU64::new(0),
+            dropped_before: Mutex::default(),
         }
     }
 
-    /// The sequence before which blocks were dropped, as far as the records say that were applied here.
-    pub(super) fn dropped_before(&self) -> Sequence {
-        Sequence(self.dropped_before.load(Ordering::SeqCst))
+    /// That of a tenant.
+    pub(crate) fn of(&self, tenant: TenantId) -> OneJournal<'_> {
+        OneJournal { all: self, tenant }
     }
 
-    /// The last sequence there is.
-    pub(crate) fn last(&self) -> Sequence {
-        Sequence(self.last.load(Ordering::SeqCst))
+    /// Readings that came since the start, whosever they are.
+    pub(crate) fn come(&self) -> u64 {
+        self.come.load(Ordering::Relaxed)
+    }
+
+    /// The last sequences there are.
+    pub(super) fn last_sequences(&self) -> LastSequences {
+        self.last.read().clone()
     }
 
     /// The files of its blocks.
@@ -123,7 +143,7 @@ impl Journal {
     /// Looks whether the next block files are there, at most so many, and begins again behind the last one.
     pub(crate) fn look_at_files(&self, most: usize) {
         let after = self.looked_at.load(Ordering::Relaxed);
-        let files = self.inner.read().blocks.files_after(TenantId::MAIN, StreamId::MAIN, after, most);
+        let files = self.inner.read().blocks.files_after(after, most);
         for (file, need) in &files {
             let looked = self.files.look(*file, *need);
             if looked.is_ok() || self.has_file(*file) {
@@ -134,45 +154,9 @@ impl Journal {
         self.looked_at.store(last.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Reads of a block; `None` where it was dropped in the meantime.
-    fn read_of<T>(
-        &self,
-        entry: &Entry,
-        read: impl FnOnce() -> Result<T, ReadError>,
-    ) -> Result<Option<T>, ReadError> {
-        let read = read();
-        if read.is_err() && entry.first_sequence < self.first() {
-            return Ok(None);
-        }
-        self.damage.read(entry.location, &read);
-        read.map(Some)
-    }
-
-    fn read(&self, entry: &Entry) -> Result<Option<Chunk>, ReadError> {
-        self.read_of(entry, || journal::read(&self.files, entry))
-    }
-
     fn has_file(&self, file: u32) -> bool {
         let inner = self.inner.read();
-        inner
-            .blocks
-            .files_after(TenantId::MAIN, StreamId::MAIN, file - 1, 1)
-            .first()
-            .is_some_and(|(found, _)| *found == file)
-    }
-
-    /// The journal time of the reading of this sequence, or of one before it in the same block; `None` at the end.
-    pub(crate) fn time_about(&self, sequence: Sequence) -> Option<Timestamp> {
-        match self.place(&Filter::after(Sequence(sequence.0.saturating_sub(1)))) {
-            Place::Block(entry) => Some(entry.first_time),
-            Place::Log(tail) => Some(tail.time),
-            Place::End => None,
-        }
-    }
-
-    /// The block file that holds a sequence; `None` where it is in the log.
-    pub(crate) fn file_of(&self, sequence: Sequence) -> Option<u32> {
-        self.block(sequence).map(|entry| entry.location.file)
+        inner.blocks.files_after(file - 1, 1).first().is_some_and(|(found, _)| *found == file)
     }
 
     /// The bytes in use of each block file.
@@ -186,52 +170,36 @@ impl Journal {
         self.inner.read().blocks.used_files().values().sum()
     }
 
-    /// The first sequence that is kept where retention drops what is due; `None` where nothing is.
-    pub(crate) fn due_to_go(&self, retention: Retention) -> Option<Sequence> {
+    /// The first sequence that each tenant keeps where retention drops what is due, of those that lose something.
+    pub(crate) fn due_to_go(&self, retention: Retention) -> LastSequences {
         let inner = self.inner.read();
-        let entries = inner.blocks.entries(TenantId::MAIN, StreamId::MAIN);
-        // With all that was recorded before it: time may have been set back from a wrong future.
-        let last_old = |before| entries.iter().rposition(|entry| entry.last_time < before);
-        let mut going = retention.before.and_then(last_old).map_or(0, |last| last + 1);
+        let files = inner.blocks.used_files();
+        let mut through = None;
         if let Some(most) = retention.max_bytes {
-            let files = inner.blocks.used_files();
             let mut bytes: u64 = files.values().sum();
-            for (file, used) in files {
+            for (file, used) in &files {
                 if bytes <= most {
                     break;
                 }
                 bytes -= used;
-                going = going.max(entries.partition_point(|entry| entry.location.file <= file));
+                through = Some(*file);
             }
         }
-        // The newest block stays in any case, and what is more than a few files goes the next time.
-        let most = entries.first().map_or(0, |first| {
-            entries.partition_point(|entry| {
-                entry.location.file < first.location.file.saturating_add(FILES_AT_ONCE)
-            })
-        });
-        let going = going.min(most).min(entries.len().saturating_sub(1));
-        (going > 0).then(|| entries[going].first_sequence)
-    }
-
-    /// The sequence behind the block that holds this one, or is the next one.
-    pub(crate) fn behind_block(&self, sequence: Sequence) -> Sequence {
-        self.block(sequence).map_or(sequence, |entry| entry.last_sequence()).next()
-    }
-
-    /// The block that holds a sequence, or is the next one.
-    pub(super) fn block(&self, sequence: Sequence) -> Option<Entry> {
-        let inner = self.inner.read();
-        let before = Sequence(sequence.0.saturating_sub(1));
-        inner.blocks.after(TenantId::MAIN, StreamId::MAIN, before).first().copied()
-    }
-
-    /// The last sequence of the block that `find` would read; `None` where that isn't in a block.
-    pub(crate) fn end_of_found(&self, filter: &Filter) -> Option<Sequence> {
-        match self.place(filter) {
-            Place::Block(entry) => Some(entry.last_sequence()),
-            Place::Log(_) | Place::End => None,
-        }
+        // What is more than a few files goes the next time.
+        let end = files.first_key_value().map_or(0, |(file, _)| file.saturating_add(FILES_AT_ONCE));
+        let due = |(tenant, stream)| {
+            let entries = inner.blocks.entries(tenant, stream);
+            // With all that was recorded before it: time may have been set back from a wrong future.
+            let last_old = |before| entries.iter().rposition(|entry| entry.last_time < before);
+            let old = retention.before.and_then(last_old).map_or(0, |last| last + 1);
+            let behind = |file| entries.partition_point(|entry| entry.location.file <= file);
+            let going = old.max(through.map_or(0, behind));
+            let most = entries.partition_point(|entry| entry.location.file < end);
+            // The newest block stays in any case.
+            let going = going.min(most).min(entries.len().saturating_sub(1));
+            (going > 0).then(|| (tenant, entries[going].first_sequence))
+        };
+        inner.blocks.streams().filter_map(due).collect()
     }
 
     /// Says whether files wait for a checkpoint to be removed.
@@ -242,26 +210,6 @@ impl Journal {
     /// Notes files of which a record up to this position has dropped all blocks.
     pub(super) fn note_emptied(&self, files: impl IntoIterator<Item = u32>, position: Position) {
         self.inner.write().emptied.extend(files.into_iter().map(|file| (position, file)));
-    }
-
-    /// Drops the blocks before `from`, which the record of this position says. Returns the first sequences of those
-    /// that are gone: their keys have to go with the next checkpoint, and their files behind it.
-    pub(super) fn drop_before(&self, from: Sequence, position: Position) -> Vec<Sequence> {
-        self.dropped_before.fetch_max(from.0, Ordering::SeqCst);
-        let mut inner = self.inner.write();
-        let gone = inner.blocks.drop_before(TenantId::MAIN, StreamId::MAIN, from);
-        let kept =
-            inner.blocks.entries(TenantId::MAIN, StreamId::MAIN).first().map(|entry| entry.location.file);
-        let mut emptied: Vec<u32> = gone.iter().map(|entry| entry.location.file).collect();
-        emptied.dedup();
-        emptied.retain(|file| kept.is_none_or(|kept| *file < kept));
-        inner.emptied.extend(emptied.into_iter().map(|file| (position, file)));
-        drop(inner);
-        if let Some(kept) = kept {
-            self.damage.forget_before(kept);
-        }
-        self.cache.lock().retain(|chunk| chunk.next_sequence() > from);
-        gone.into_iter().map(|entry| entry.first_sequence).collect()
     }
 
     /// Removes the files of which the store has forgotten every block, as of a checkpoint through this position. One that can't be
@@ -287,11 +235,13 @@ impl Journal {
         if chunk.is_empty() {
             return;
         }
-        let (first, count) = (chunk.first_sequence, chunk.len() as u32);
-        assert!(first == self.last().next(), "sequences are dense within the stream");
-        self.inner.write().tail.push_back(Tail { first, count, time: chunk.time(0), at });
+        let (tenant, first, count) = (chunk.tenant, chunk.first_sequence, chunk.len() as u32);
+        assert!(first == self.of(tenant).last().next(), "sequences are dense within the stream");
+        let tail = Tail { first, count, time: chunk.time(0), at };
+        self.inner.write().tails.entry(tenant).or_default().push_back(tail);
         self.in_log.fetch_add(1, Ordering::Relaxed);
-        self.last.store(first.0 + u64::from(count) - 1, Ordering::SeqCst);
+        self.come.fetch_add(u64::from(count), Ordering::Relaxed);
+        self.last.write().set(tenant, chunk.last_sequence());
     }
 
     /// The log that holds what is behind the blocks.
@@ -306,50 +256,146 @@ impl Journal {
 
     /// Takes over the blocks of a checkpoint: up to their end the log is no longer read. Returns the bytes of memory that
     /// the places of their records took.
-    pub(super) fn fold(&self, blocks: Vec<Entry>) -> Result<usize, journal::NotDense> {
+    pub(super) fn fold(&self, blocks: Vec<(TenantId, Entry)>) -> Result<usize, journal::NotDense> {
         let mut inner = self.inner.write();
-        let before = inner.tail.len();
-        for entry in blocks {
+        let mut folded = 0;
+        for (tenant, entry) in blocks {
             let through = entry.last_sequence();
-            inner.blocks.push(TenantId::MAIN, StreamId::MAIN, entry)?;
-            while inner.tail.front().is_some_and(|tail| tail.first <= through) {
-                inner.tail.pop_front();
+            inner.blocks.push(tenant, StreamId::MAIN, entry)?;
+            let Some(tail) = inner.tails.get_mut(&tenant) else { continue };
+            let before = tail.len();
+            while tail.front().is_some_and(|tail| tail.first <= through) {
+                tail.pop_front();
+            }
+            folded += before - tail.len();
+            // What a rush has made it grow to isn't needed for ever.
+            if tail.len() < tail.capacity() / 8 {
+                tail.shrink_to(2 * tail.len());
             }
         }
-        let left = inner.tail.len();
-        // What a rush has made it grow to isn't needed for ever.
-        if left < inner.tail.capacity() / 8 {
-            inner.tail.shrink_to(2 * left);
-        }
-        self.in_log.store(left, Ordering::Relaxed);
-        Ok((before - left) * size_of::<Tail>())
+        inner.tails.retain(|_, tail| !tail.is_empty());
+        self.in_log.fetch_sub(folded, Ordering::Relaxed);
+        Ok(folded * size_of::<Tail>())
     }
 
-    /// The first and the last record of the log that hold readings behind the blocks and up to this sequence.
-    pub(super) fn tail_records(&self, through: Sequence) -> Option<(Position, Position)> {
+    /// The first and the last record of the log, up to this one, that hold readings behind the blocks.
+    pub(super) fn tail_records(&self, through: Position) -> Option<(Position, Position)> {
         let inner = self.inner.read();
-        let end = inner.tail.partition_point(|tail| tail.first <= through);
-        let last = inner.tail.get(end.checked_sub(1)?)?;
-        Some((inner.tail.front()?.at.position, last.at.position))
+        let firsts = inner.tails.values().filter_map(|tail| tail.front()).map(|tail| tail.at.position);
+        let first = firsts.min().filter(|first| *first <= through)?;
+        let lasts = inner.tails.values().filter_map(|tail| {
+            let end = tail.partition_point(|tail| tail.at.position <= through);
+            Some(tail.get(end.checked_sub(1)?)?.at.position)
+        });
+        Some((first, lasts.max()?))
+    }
+}
+
+impl OneJournal<'_> {
+    /// The sequence before which blocks were dropped, as far as the records say that were applied here.
+    pub(super) fn dropped_before(self) -> Sequence {
+        self.all.dropped_before.lock().of(self.tenant)
+    }
+
+    /// The last sequence there is.
+    pub(crate) fn last(self) -> Sequence {
+        self.all.last.read().of(self.tenant)
+    }
+
+    /// Reads of a block; `None` where it was dropped in the meantime.
+    fn read_of<T>(
+        self,
+        entry: &Entry,
+        read: impl FnOnce() -> Result<T, ReadError>,
+    ) -> Result<Option<T>, ReadError> {
+        let read = read();
+        if read.is_err() && entry.first_sequence < self.first() {
+            return Ok(None);
+        }
+        self.all.damage.read(entry.location, &read);
+        read.map(Some)
+    }
+
+    fn read(self, entry: &Entry) -> Result<Option<Chunk>, ReadError> {
+        self.read_of(entry, || journal::read(&self.all.files, self.tenant, entry))
+    }
+
+    /// The journal time of the reading of this sequence, or of one before it in the same block; `None` at the end.
+    pub(crate) fn time_about(self, sequence: Sequence) -> Option<Timestamp> {
+        match self.place(&Filter::after(Sequence(sequence.0.saturating_sub(1)))) {
+            Place::Block(entry) => Some(entry.first_time),
+            Place::Log(tail) => Some(tail.time),
+            Place::End => None,
+        }
+    }
+
+    /// The block file that holds a sequence; `None` where it is in the log.
+    pub(crate) fn file_of(self, sequence: Sequence) -> Option<u32> {
+        self.block(sequence).map(|entry| entry.location.file)
+    }
+
+    /// The sequence behind the block that holds this one, or is the next one.
+    pub(crate) fn behind_block(self, sequence: Sequence) -> Sequence {
+        self.block(sequence).map_or(sequence, |entry| entry.last_sequence()).next()
+    }
+
+    /// The block that holds a sequence, or is the next one.
+    pub(super) fn block(self, sequence: Sequence) -> Option<Entry> {
+        let inner = self.all.inner.read();
+        let before = Sequence(sequence.0.saturating_sub(1));
+        inner.blocks.after(self.tenant, StreamId::MAIN, before).first().copied()
+    }
+
+    /// The last sequence of the block that `find` would read; `None` where that isn't in a block.
+    pub(crate) fn end_of_found(self, filter: &Filter) -> Option<Sequence> {
+        match self.place(filter) {
+            Place::Block(entry) => Some(entry.last_sequence()),
+            Place::Log(_) | Place::End => None,
+        }
+    }
+
+    /// Drops the blocks before `from`, which the record of this position says. Returns the first sequences of those
+    /// that are gone: their keys have to go with the next checkpoint, and their files behind it.
+    pub(super) fn drop_before(self, from: Sequence, position: Position) -> Vec<Sequence> {
+        {
+            let mut dropped = self.all.dropped_before.lock();
+            let before = dropped.of(self.tenant);
+            dropped.set(self.tenant, from.max(before));
+        }
+        let mut inner = self.all.inner.write();
+        let gone = inner.blocks.drop_before(self.tenant, StreamId::MAIN, from);
+        // Others may have blocks in the same files.
+        let used = inner.blocks.used_files();
+        let mut emptied: Vec<u32> = gone.iter().map(|entry| entry.location.file).collect();
+        emptied.dedup();
+        emptied.retain(|file| !used.contains_key(file));
+        inner.emptied.extend(emptied.into_iter().map(|file| (position, file)));
+        drop(inner);
+        if let Some((kept, _)) = used.first_key_value() {
+            self.all.damage.forget_before(*kept);
+        }
+        self.all.cache.lock().retain(|chunk| chunk.tenant != self.tenant || chunk.next_sequence() > from);
+        gone.into_iter().map(|entry| entry.first_sequence).collect()
     }
 
     /// Checks that a block that begins with this sequence would follow the last one.
-    pub(super) fn follows_blocks(&self, first: Sequence) -> Result<(), NotDense> {
-        let (tenant, stream) = (TenantId::MAIN, StreamId::MAIN);
-        let span = self.inner.read().blocks.span(tenant, stream);
+    pub(super) fn follows_blocks(self, first: Sequence) -> Result<(), NotDense> {
+        let (tenant, stream) = (self.tenant, StreamId::MAIN);
+        let span = self.all.inner.read().blocks.span(tenant, stream);
         let expected = span.map_or(Sequence(1), |(_, last)| last.next());
         if first == expected { Ok(()) } else { Err(NotDense { tenant, stream, expected, found: first }) }
     }
 
     /// The sequence from which on all readings have this journal time or a later one; the one after the last where
     /// none has. Where time was set back, readings of the time that was left behind may come before it.
-    pub(crate) fn first_since(&self, time: Timestamp) -> Result<Sequence, JournalError> {
+    pub(crate) fn first_since(self, time: Timestamp) -> Result<Sequence, JournalError> {
         let entry = {
-            let inner = self.inner.read();
-            if let Some(tail) = inner.tail.iter().rfind(|tail| tail.time < time) {
+            let inner = self.all.inner.read();
+            let mut tail = inner.tails.get(&self.tenant).into_iter().flatten();
+            if let Some(tail) = tail.rfind(|tail| tail.time < time) {
                 return Ok(Sequence(tail.first.0 + u64::from(tail.count)));
             }
-            inner.blocks.last_before(TenantId::MAIN, StreamId::MAIN, time).copied()
+            inner.blocks.last_before(self.tenant, StreamId::MAIN, time).copied()
         };
         let Some(entry) = entry else { return Ok(self.first()) };
         // Where it was dropped meanwhile, all that is left came later.
@@ -359,25 +405,26 @@ impl Journal {
     }
 
     /// The first sequence that is kept.
-    pub(crate) fn first(&self) -> Sequence {
-        let inner = self.inner.read();
-        let span = inner.blocks.span(TenantId::MAIN, StreamId::MAIN).map(|(first, _)| first);
-        span.or_else(|| inner.tail.front().map(|tail| tail.first)).unwrap_or(self.last().next())
+    pub(crate) fn first(self) -> Sequence {
+        let inner = self.all.inner.read();
+        let span = inner.blocks.span(self.tenant, StreamId::MAIN).map(|(first, _)| first);
+        span.or_else(|| inner.tails.get(&self.tenant)?.front().map(|tail| tail.first))
+            .unwrap_or(self.last().next())
     }
 
     /// The chunk that holds this sequence, or the next one that there is; `None` at the end.
-    pub(crate) fn chunk_from(&self, from: Sequence) -> Result<Option<Arc<Chunk>>, JournalError> {
+    pub(crate) fn chunk_from(self, from: Sequence) -> Result<Option<Arc<Chunk>>, JournalError> {
         self.find(&Filter::after(Sequence(from.0.saturating_sub(1))))
     }
 
     /// At most so many of the next readings that pass the filter, perhaps none yet; `None` at the end. Where few points
     /// are wanted, a block is searched for them and doesn't take the place in the cache of one that lanes read.
-    pub(crate) fn select(&self, filter: &Filter, most: usize) -> Result<Option<Selection>, JournalError> {
+    pub(crate) fn select(self, filter: &Filter, most: usize) -> Result<Option<Selection>, JournalError> {
         while filter.is_narrow()
             && self.cached(filter).is_none()
             && let Place::Block(entry) = self.place(filter)
         {
-            let select = || journal::select(&self.files, &entry, filter, most);
+            let select = || journal::select(&self.all.files, self.tenant, &entry, filter, most);
             if let Some(selected) = self.read_of(&entry, select)? {
                 return Ok(Some(selected));
             }
@@ -385,12 +432,13 @@ impl Journal {
         Ok(self.find(filter)?.map(|chunk| Selection::of(&chunk, filter, most)))
     }
 
-    fn cached(&self, filter: &Filter) -> Option<Arc<Chunk>> {
-        self.cache.lock().iter().find(|chunk| holds(chunk, filter.after.next())).cloned()
+    fn cached(self, filter: &Filter) -> Option<Arc<Chunk>> {
+        let is_it = |chunk: &&Arc<Chunk>| chunk.tenant == self.tenant && holds(chunk, filter.after.next());
+        self.all.cache.lock().iter().find(is_it).cloned()
     }
 
     /// The next chunk that may hold readings that pass the filter; `None` at the end.
-    pub(crate) fn find(&self, filter: &Filter) -> Result<Option<Arc<Chunk>>, JournalError> {
+    pub(crate) fn find(self, filter: &Filter) -> Result<Option<Arc<Chunk>>, JournalError> {
         loop {
             let known = self.cached(filter);
             if known.is_some() {
@@ -403,15 +451,17 @@ impl Journal {
                     None => continue,
                 },
                 Place::Log(tail) => {
-                    let record = match self.log.read(tail.at) {
+                    let record = match self.all.log.read(tail.at) {
                         // Folded since: it is in a block now.
                         Err(LogError::Freed { .. }) => continue,
                         read => read?,
                     };
-                    Arc::new(chunk_of(&record)?)
+                    let chunk = chunk_of(&record)?;
+                    assert!(chunk.tenant == self.tenant, "a record of the log is its tenant's");
+                    Arc::new(chunk)
                 }
             };
-            let mut cache = self.cache.lock();
+            let mut cache = self.all.cache.lock();
             cache.push_back(Arc::clone(&chunk));
             if cache.len() > CACHED {
                 cache.pop_front();
@@ -422,7 +472,7 @@ impl Journal {
 
     /// The journal time of the reading of this sequence, or of the next one that there is; `None` at the end. A block
     /// is read only where its readings differ.
-    pub(crate) fn time_from(&self, from: Sequence) -> Result<Option<Timestamp>, JournalError> {
+    pub(crate) fn time_from(self, from: Sequence) -> Result<Option<Timestamp>, JournalError> {
         let before = Sequence(from.0.saturating_sub(1));
         match self.place(&Filter::after(before)) {
             Place::End => Ok(None),
@@ -435,15 +485,15 @@ impl Journal {
         }
     }
 
-    fn place(&self, filter: &Filter) -> Place {
-        let inner = self.inner.read();
-        let blocks = inner.blocks.after(TenantId::MAIN, StreamId::MAIN, filter.after);
+    fn place(self, filter: &Filter) -> Place {
+        let inner = self.all.inner.read();
+        let blocks = inner.blocks.after(self.tenant, StreamId::MAIN, filter.after);
         if let Some(entry) = blocks.iter().find(|entry| filter.may_match(entry)) {
             return Place::Block(*entry);
         }
-        let next =
-            inner.tail.partition_point(|tail| tail.first.0 + u64::from(tail.count) <= filter.after.next().0);
-        inner.tail.get(next).map_or(Place::End, |tail| Place::Log(*tail))
+        let Some(tail) = inner.tails.get(&self.tenant) else { return Place::End };
+        let next = tail.partition_point(|tail| tail.first.0 + u64::from(tail.count) <= filter.after.next().0);
+        tail.get(next).map_or(Place::End, |tail| Place::Log(*tail))
     }
 }
 
@@ -469,7 +519,9 @@ pub(crate) fn chunk_of(record: &Record) -> Result<Chunk, JournalError> {
             let commit = commit::decode(header.version, &record.body).map_err(body)?;
             (commit.derived, commit.head.hops, commit.head.generation)
         }
-        RecordKind::Admin | RecordKind::Mark => return Ok(Chunk::empty(header.first_sequence)),
+        RecordKind::Admin | RecordKind::Mark => {
+            return Ok(Chunk::empty(header.tenant, header.first_sequence));
+        }
     };
-    Ok(Chunk::of_record(header.first_sequence, header.journal_time, hops, origin, columns))
+    Ok(Chunk::of_record(header.tenant, header.first_sequence, header.journal_time, hops, origin, columns))
 }

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use super::stored::{StoredLane, decode};
 use super::{Gone, Shared};
 use crate::records::alarm::{AlarmRecord, ClearedBy};
-use ironloom_storage::store::{Item, KeyKind, Scope};
+use ironloom_storage::store::{Item, KeyKind};
 use ironloom_types::effects::OneShot;
 use ironloom_types::ids::Generation;
 
@@ -13,23 +13,24 @@ use ironloom_types::ids::Generation;
 pub(crate) type OneShots = Vec<(Box<str>, OneShot)>;
 
 impl Shared {
-    /// The generations that are gone behind this one, at most so many.
-    pub(crate) fn gone_behind(&self, after: Option<Generation>, most: usize) -> Vec<(Generation, Gone)> {
+    /// The generations that are gone behind this one, of its tenant, at most so many.
+    pub(crate) fn gone_behind(&self, after: Generation, most: usize) -> Vec<(Generation, Gone)> {
         let removed = self.removed.lock();
-        let behind = removed.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
-        behind.take(most).map(|(generation, gone)| (*generation, gone.clone())).collect()
+        let behind = removed.range((Bound::Excluded(after), Bound::Unbounded));
+        let own = behind.take_while(|(generation, _)| generation.tenant() == after.tenant());
+        own.take(most).map(|(generation, gone)| (*generation, gone.clone())).collect()
     }
 
     /// A generation, as store and changes have it.
     pub(crate) fn stored_lane(&self, generation: Generation) -> Result<Option<StoredLane>, String> {
-        self.stored(&Scope::MAIN.key(Item::Lane(generation)))
+        self.stored(&Item::Lane(generation).key())
     }
 
     /// The one-shot timers of a generation that is gone.
     pub(crate) fn kept_timers(&self, generation: Generation) -> Result<OneShots, String> {
         let mut timers = OneShots::new();
         self.each_of(KeyKind::Timer, generation, None, |key, set| {
-            if let Some((_, Item::Timer(_, name))) = key.parse() {
+            if let Some(Item::Timer(_, name)) = key.parse() {
                 timers.push((name.into(), set));
             }
             true
@@ -45,7 +46,7 @@ impl Shared {
     ) -> Result<Vec<AlarmRecord>, String> {
         let mut alarms = self.stored_alarms(generation)?;
         for alarm in &mut alarms {
-            let episode = Scope::MAIN.key(Item::Episode(generation, alarm.since, alarm.number));
+            let episode = Item::Episode(generation, alarm.since, alarm.number).key();
             let episode = self.overlay.get(&episode).map_err(|error| error.to_string())?;
             match episode.and_then(|episode| decode(&episode).ok()) {
                 Some(episode) => *alarm = episode,

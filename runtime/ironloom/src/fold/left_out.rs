@@ -112,12 +112,13 @@ mod tests {
     use super::*;
     use ironloom_apps::routing::LeftOutReason;
     use ironloom_apps::unit::NoConversion;
+    use ironloom_types::ids::TenantId;
     use ironloom_types::readings::NewPoint;
 
     #[test]
     fn all_are_counted_few_are_kept_and_none_of_a_lane_that_is_gone() {
         let points = Points::default();
-        let path = |number: u32| PointPath::new(&format!("a/{number}")).unwrap();
+        let path = |number: u32| PointPath::new(TenantId::MAIN, &format!("a/{number}")).unwrap();
         let new = |number| (PointNumber(number), Some(NewPoint { path: path(number), unit: None }));
         points.add((0..100).map(new));
         let why = NoConversion::Unlike;
@@ -126,7 +127,7 @@ mod tests {
             |number| LeftOut { lane: 3, input: 1, point: PointNumber(number), reason: reason.clone() };
         let all: Vec<LeftOut> = (0..100).map(left_out).collect();
         let counted = LeftOutPoints::default();
-        counted.begin(3, &InstallationId::new("pigs").unwrap());
+        counted.begin(3, &InstallationId::new(TenantId::MAIN, "pigs").unwrap());
         counted.note(&all, &points.names());
         let of_lane = counted.of(3);
         assert_eq!((of_lane.count, of_lane.samples.len()), (100, SAMPLES));

@@ -6,7 +6,7 @@ use super::Shared;
 use super::durable::Durable;
 use super::stored::decode;
 use crate::records::commit::DeadLetter;
-use ironloom_storage::store::{Item, KeyKind, KeyRange, Scope};
+use ironloom_storage::store::{Item, KeyKind, KeyRange};
 use ironloom_types::ids::{Generation, Sequence};
 
 /// Dead letters that are read in one step: each may have a text of 64 KiB.
@@ -51,7 +51,7 @@ impl Shared {
         generation: Generation,
         number: u64,
     ) -> Result<Option<DeadLetter>, String> {
-        let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
+        let key = Item::DeadLetter(generation, number).key();
         self.stored(&key)
     }
 
@@ -64,7 +64,7 @@ impl Shared {
         limit: usize,
     ) -> Result<(Vec<DeadLetter>, bool), String> {
         self.dead_letters_from(
-            Scope::MAIN.generation(KeyKind::DeadLetter, generation),
+            KeyRange::generation(KeyKind::DeadLetter, generation),
             generation,
             Some(after),
             limit,
@@ -78,7 +78,7 @@ impl Shared {
         before: Option<u64>,
         limit: usize,
     ) -> Result<(Vec<DeadLetter>, bool), String> {
-        let range = Scope::MAIN.generation(KeyKind::DeadLetter, generation).reversed();
+        let range = KeyRange::generation(KeyKind::DeadLetter, generation).reversed();
         self.dead_letters_from(range, generation, before, limit)
     }
 
@@ -89,7 +89,7 @@ impl Shared {
         after: Option<u64>,
         limit: usize,
     ) -> Result<(Vec<DeadLetter>, bool), String> {
-        let after = after.map(|after| Scope::MAIN.key(Item::DeadLetter(generation, after)));
+        let after = after.map(|after| Item::DeadLetter(generation, after).key());
         let found = self.overlay.scan(&range, after.as_ref(), limit.min(AT_ONCE));
         let (entries, more) = found.map_err(|error| error.to_string())?;
         let letters =

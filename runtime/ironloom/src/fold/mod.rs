@@ -88,7 +88,7 @@ use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::{LeftOut, Rematched, RoutingTable};
 use ironloom_storage::store::{CacheBudget, Storage};
 use ironloom_types::clock::{Clock, Timestamp};
-use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, Position};
+use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, LastGenerations, Position, TenantId};
 
 /// The state of the fold that everybody sees.
 pub(crate) struct Shared {
@@ -141,8 +141,8 @@ pub(crate) struct Shared {
     pub tokens: RwLock<tokens::Tokens>,
     /// The upgrades that wait for consent, by installation.
     pub consents: RwLock<BTreeMap<InstallationId, ConsentRecord>>,
-    /// Whose each app id is that was installed.
-    pub owners: RwLock<BTreeMap<AppId, AppOwner>>,
+    /// Whose each app id is that was installed in a tenant.
+    pub owners: RwLock<BTreeMap<(TenantId, AppId), AppOwner>>,
     /// The streams with a key, with their progress.
     pub streams: RwLock<Streams>,
     /// Generations of installations that are gone, of which something is still kept.
@@ -158,8 +158,8 @@ pub(crate) struct Shared {
     horizon: AtomicU64,
     /// Lanes by when their next timer is due.
     due: Mutex<Due>,
-    /// The greatest generation that is installed, or was.
-    generation: AtomicU64,
+    /// The last generation of each tenant that is installed, or was.
+    generations: Mutex<LastGenerations>,
     /// Bytes of lanes' state that no checkpoint has folded, of lanes that are gone as well.
     dirty_state: AtomicUsize,
     /// Bytes that wait for a checkpoint, as of the last count.
@@ -278,7 +278,7 @@ impl Shared {
             outbox: Outbox::default(),
             horizon: AtomicU64::new(fold.time.0),
             due: Mutex::default(),
-            generation: AtomicU64::new(fold.generation.0),
+            generations: Mutex::new(fold.generations.clone()),
             dirty_state: AtomicUsize::new(0),
             dirty: AtomicUsize::new(0),
             // Any, until the threads are started.
@@ -338,9 +338,13 @@ impl Shared {
         self.dirty.load(Ordering::Acquire)
     }
 
-    /// The greatest generation that is installed, or was.
-    pub(crate) fn last_generation(&self) -> Generation {
-        Generation(self.generation.load(Ordering::SeqCst))
+    /// The last generation of a tenant that is installed, or was.
+    pub(crate) fn last_generation(&self, tenant: TenantId) -> Generation {
+        self.generations.lock().of(tenant)
+    }
+
+    fn last_generations(&self) -> LastGenerations {
+        self.generations.lock().clone()
     }
 
     /// Counts points that match an input and are left out.

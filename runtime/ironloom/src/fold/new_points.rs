@@ -17,7 +17,7 @@ use crate::aside::{aside, aside_if};
 use crate::records::readings::{ReadingsHead, Receipt};
 use ironloom_apps::routing::RoutingTable;
 use ironloom_storage::log::CommitterHandle;
-use ironloom_types::ids::{Generation, PointNumber};
+use ironloom_types::ids::{Generation, PointNumber, TenantId};
 use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
 use ironloom_types::readings::{Columns, NewPoint};
 
@@ -240,7 +240,7 @@ async fn unknown(
         while !left.is_empty() {
             let names = shared.points.names();
             let some = left.by_ref().take(LOOKS_AT_ONCE);
-            found.extend(some.filter(|index| names.number(points[*index].path.as_str()).is_none()));
+            found.extend(some.filter(|index| names.number(&points[*index].path).is_none()));
         }
         found
     });
@@ -255,8 +255,9 @@ async fn submit(
     place: Place,
 ) -> Result<(), Refusal> {
     let (reply, made) = oneshot::channel();
+    let tenant = new_points.first().map_or(TenantId::NOBODY, |point| point.path.tenant());
     let (columns, place) = (Columns::default(), Some(place));
-    let item = Submission::Readings(ReadingsSubmission { head, new_points, columns, place, reply });
+    let item = Submission::Readings(ReadingsSubmission { tenant, head, new_points, columns, place, reply });
     let bound = item.max_len();
     committer.submit(item, bound).map_err(|refused| {
         Refusal::TooLarge { bytes: bound, max: committer.max_body() }.or_stopped(&refused.error)
@@ -276,7 +277,7 @@ async fn with_numbers(
         for part in points.chunks(LOOKS_AT_ONCE) {
             let names = shared.points.names();
             numbers.extend(part.iter().map(|point| {
-                names.number(point.path.as_str()).unwrap_or_else(|| {
+                names.number(&point.path).unwrap_or_else(|| {
                     // Purged since.
                     new_points.push(point.clone());
                     PointNumber::pending(new_points.len() - 1)

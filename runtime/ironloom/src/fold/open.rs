@@ -21,10 +21,10 @@ use crate::telemetry::Metrics;
 use ironloom_storage::failpoint;
 use ironloom_storage::journal::{BlockFiles, BlockIndex, NotDense, StoredBlock};
 use ironloom_storage::log::{self, Log, LogError, Recovered};
-use ironloom_storage::store::{Applied, Change, Item, Key, KeyKind, Scope, Storage, StoreError};
+use ironloom_storage::store::{Applied, Change, Item, Key, KeyKind, Storage, StoreError};
 use ironloom_storage::{Disk, Folder};
 use ironloom_types::clock::{Clock, Source};
-use ironloom_types::ids::{Epoch, Generation, PointPath, Sequence, StreamId, TenantId};
+use ironloom_types::ids::{Epoch, Generation, LastSequences, PointPath, Sequence, StreamId, TenantId};
 
 /// The reason why a data folder can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -149,13 +149,15 @@ pub(crate) fn open(
     let fold: FoldPosition = loader.value(&Key::folded())?.unwrap_or_default();
     let recovered = own(&disks, config, &fold)?;
     let epoch = recovered.epoch();
-    let Blocks { blocks, stale, hole } = blocks(&loader, &fold)?;
+    let Blocks { blocks, stale, holes } = blocks(&loader, &fold)?;
     let mut used = blocks.used_files();
     // No file is touched before it is known that the log drops what lies before a hole.
-    used.extend(hole.iter().flat_map(|hole| &hole.files));
+    for (file, end) in holes.iter().flat_map(|hole| &hole.files) {
+        used.entry(*file).and_modify(|known| *known = (*known).max(*end)).or_insert(*end);
+    }
     let files =
         BlockFiles::open(disks.journal, &used, config.block_file_bytes).map_err(CheckpointError::from)?;
-    let journal = Journal::new(Arc::new(files), blocks, recovered.reader(), fold.folded_through);
+    let journal = Journal::new(Arc::new(files), blocks, recovered.reader(), fold.folded_through.clone());
     let clock = Arc::new(Clock::new(config.clock, fold.time));
     let shared = Shared::new(clock, journal, Arc::clone(&disks.store), &fold, metrics, listener);
     let shared = Arc::new(shared);
@@ -166,8 +168,9 @@ pub(crate) fn open(
     let left_out = loader.lanes(&shared, &mut applier, &fold)?;
     let mut requests = loader.fill(&shared, &fold)?;
     let replayed = replay::replay(&recovered, &mut applier, &mut requests)?;
-    if let Some(hole) = hole {
-        if shared.journal.dropped_before() < hole.not_dense.found {
+    for hole in holes {
+        let tenant = hole.not_dense.tenant;
+        if shared.journal.of(tenant).dropped_before() < hole.not_dense.found {
             return Err(CheckpointError::from(hole.not_dense).into());
         }
         shared.journal.note_emptied(hole.files.into_keys(), shared.applied());
@@ -211,20 +214,20 @@ struct Blocks {
     blocks: BlockIndex,
     /// The keys of those that a checkpoint has left which did not end.
     stale: Vec<Key>,
-    /// A hole in front of them, if there is one: a checkpoint that did not end may have removed some of the blocks
+    /// Holes in front of them, one of each tenant at most: a checkpoint that did not end may have removed some of the blocks
     /// that a record in the log drops, and then the log says so.
-    hole: Option<Hole>,
+    holes: Vec<Hole>,
 }
 
 struct Hole {
     not_dense: NotDense,
-    /// The files that have blocks before it alone, and how far each is in use.
+    /// The files that have blocks before it, and how far each is in use.
     files: BTreeMap<u32, u64>,
 }
 
 fn blocks(loader: &Loader<'_>, fold: &FoldPosition) -> Result<Blocks, OpenError> {
     let mut blocks = BlockIndex::default();
-    let (mut stale, mut hole) = (Vec::new(), None);
+    let (mut stale, mut holes) = (Vec::new(), BTreeMap::new());
     loader.each(KeyKind::Block, |key, bytes| {
         let block = StoredBlock::decode(&bytes).map_err(|error| bad(&key, &error))?;
         if block.checkpoint > fold.position {
@@ -233,31 +236,38 @@ fn blocks(loader: &Loader<'_>, fold: &FoldPosition) -> Result<Blocks, OpenError>
             if not_dense.found < not_dense.expected {
                 return Err(CheckpointError::from(not_dense).into());
             }
-            stale.extend(keys_of(&blocks));
-            let mut files = hole.take().map_or_else(BTreeMap::new, |hole: Hole| hole.files);
-            files.extend(blocks.used_files());
-            files.remove(&block.entry.location.file);
-            hole = Some(Hole { not_dense, files });
-            blocks = BlockIndex::default();
+            let before = blocks.take(block.tenant, block.stream);
+            let tenant = block.tenant;
+            stale.extend(before.iter().map(|entry| Item::Block(tenant, entry.first_sequence).key()));
+            let hole = holes
+                .entry(tenant)
+                .or_insert_with(|| Hole { not_dense: not_dense.clone(), files: BTreeMap::new() });
+            hole.not_dense = not_dense;
+            for location in before.iter().map(|entry| entry.location) {
+                let end = hole.files.entry(location.file).or_default();
+                *end = location.end().max(*end);
+            }
             blocks.push(block.tenant, block.stream, block.entry).map_err(CheckpointError::from)?;
         }
         Ok(())
     })?;
     // Before any file is touched: what the store has lost must not make the files be cut off to fit.
-    let last = blocks.span(TenantId::MAIN, StreamId::MAIN).map_or(Sequence(0), |(_, last)| last);
-    if last != fold.folded_through {
-        return Err(OpenError::NotWhole {
-            what: "journal's blocks end at reading",
-            found: last.0,
-            expected: fold.folded_through.0,
-        });
+    let last = |tenant| blocks.span(tenant, StreamId::MAIN).map_or(Sequence(0), |(_, last)| last);
+    let tenants = blocks.streams().map(|(tenant, _)| tenant);
+    for tenant in tenants.chain(fold.folded_through.iter().map(|(tenant, _)| tenant)) {
+        let (found, expected) = (last(tenant), fold.folded_through.of(tenant));
+        if found != expected {
+            let what = "journal's blocks end at reading";
+            return Err(OpenError::NotWhole { what, found: found.0, expected: expected.0 });
+        }
     }
-    Ok(Blocks { blocks, stale, hole })
-}
-
-fn keys_of(blocks: &BlockIndex) -> Vec<Key> {
-    let entries = blocks.entries(TenantId::MAIN, StreamId::MAIN).iter();
-    entries.map(|entry| Scope::MAIN.key(Item::Block(entry.first_sequence))).collect()
+    // What is still in use by others isn't a hole's alone.
+    let used = blocks.used_files();
+    let mut holes: Vec<Hole> = holes.into_values().collect();
+    for hole in &mut holes {
+        hole.files.retain(|file, _| !used.contains_key(file));
+    }
+    Ok(Blocks { blocks, stale, holes })
 }
 
 /// The numbers that the committer continues from.
@@ -277,11 +287,11 @@ fn numbers(shared: &Shared, requests: BTreeMap<[u8; 16], Remembered>, most: usiz
     requests.leave_future(shared.clock.last());
     shared.overlay.apply(forgotten.into_iter().map(|key| (request_key(key), None)));
     Numbers {
-        last_sequence: shared.journal.last(),
+        last_sequences: shared.journal.last_sequences(),
         points_given: shared.points.names().given(),
         points: shared.points.names().count(),
         requests,
-        generation: shared.last_generation(),
+        generations: shared.last_generations(),
         live,
         kept,
         copies,
@@ -302,9 +312,9 @@ fn begin(recovered: Recovered, store: &dyn Storage, fold: &FoldPosition) -> Resu
 /// Pages of latest values may be ahead of the fold position, but never of the log: a disk that said it had
 /// written and had not would otherwise hide later readings behind ones that are gone.
 fn check_latest(shared: &Shared) -> Result<(), OpenError> {
-    let last = shared.journal.last();
-    match shared.points.ahead_of(last) {
-        Some((point, sequence)) => Err(OpenError::Ahead { last, sequence, point }),
+    let last = shared.journal.last_sequences();
+    match shared.points.ahead_of(&last) {
+        Some((point, sequence)) => Err(OpenError::Ahead { last: last.of(point.tenant()), sequence, point }),
         None => Ok(()),
     }
 }
@@ -327,18 +337,18 @@ fn check_left_out(shared: &Shared, left_out: Vec<(Key, Generation)>) -> Result<(
 /// routed. The records after it are routed to it like new ones.
 struct Places {
     pending: BTreeMap<Generation, Sequence>,
-    routed_through: Sequence,
+    routed_through: LastSequences,
 }
 
 impl Places {
     fn of(fold: &FoldPosition) -> Self {
-        Self { pending: fold.pending.iter().copied().collect(), routed_through: fold.routed_through }
+        Self { pending: fold.pending.iter().copied().collect(), routed_through: fold.folded_through.clone() }
     }
 
-    fn behind(&self, generation: Generation, cursor: Sequence) -> Sequence {
+    fn behind(&self, tenant: TenantId, generation: Generation, cursor: Sequence) -> Sequence {
         match self.pending.get(&generation) {
             Some(first) => Sequence(first.0 - 1).max(cursor),
-            None => self.routed_through.max(cursor),
+            None => self.routed_through.of(tenant).max(cursor),
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Shared;
 use super::stored::encode;
 use crate::records::installation::Revision;
-use ironloom_storage::store::{Item, Key, Scope};
+use ironloom_storage::store::{Item, Key};
 use ironloom_types::ids::{self, Digest, Generation, Sequence};
 
 /// Past revisions of a generation that are kept.
@@ -62,7 +62,7 @@ impl Past {
 }
 
 fn key(generation: Generation, number: ids::Revision) -> Key {
-    Scope::MAIN.key(Item::PastRevision(generation, number))
+    Item::PastRevision(generation, number).key()
 }
 
 impl Shared {

@@ -17,7 +17,7 @@ pub(crate) use self::names::{Names, is_of_output};
 use super::stored::{StoredPoint, StoredPoints, decode, encode};
 use crate::records::admin::CarriedReading;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{PointNumber, PointPath, Sequence};
+use ironloom_types::ids::{LastSequences, PointNumber, PointPath, Sequence, TenantId};
 use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, Tags, Value, ValueRef};
 
 /// Points of one page of the store: of names, and of latest values.
@@ -66,7 +66,7 @@ struct LatestValues {
     /// What pages are to the store.
     pages: Vec<Written>,
     /// The last sequence that a checkpoint has folded.
-    folded_through: Sequence,
+    folded_through: LastSequences,
 }
 
 /// A page of latest values, as the store has it.
@@ -356,11 +356,13 @@ impl Points {
             let number = PointNumber(number as u32);
             match (point, names.retired.get(&number)) {
                 (Some(point), _) => StoredPoint::There {
+                    tenant: point.path.tenant(),
                     path: point.path.as_str(),
                     unit: point.unit.as_deref(),
                     description: names.description(number).map(|text| &**text),
                 },
                 (None, Some(Retired { path, was })) => StoredPoint::Retired {
+                    tenant: path.tenant(),
                     path: path.as_str(),
                     was: (was.path != *path).then_some(was.path.as_str()),
                     unit: was.unit.as_deref(),
@@ -376,22 +378,28 @@ impl Points {
     /// after the other: the fold waits for no more than a page.
     pub(super) fn take_pages<E>(
         &self,
-        through: Sequence,
+        through: &LastSequences,
         mut f: impl FnMut(u32, Bytes) -> Result<(), E>,
     ) -> Result<(), E> {
         let (count, after) = {
             let latest = self.latest.read();
-            (latest.pages.len(), latest.folded_through)
+            (latest.pages.len(), latest.folded_through.clone())
         };
         for page in 0..count {
             {
+                let names = self.names.read();
                 let mut latest = self.latest.write();
                 let LatestValues { by_number, pages, .. } = &mut *latest;
                 let range = page * PAGE..((page + 1) * PAGE).min(by_number.len());
-                let is_folded = |latest: &Latest| after < latest.sequence && latest.sequence <= through;
+                let is_folded = |number: usize| {
+                    let path = names.path_of_reading(PointNumber(number as u32));
+                    let tenant = path.map_or(TenantId::NOBODY, PointPath::tenant);
+                    let sequence = by_number[number].sequence;
+                    after.of(tenant) < sequence && sequence <= through.of(tenant)
+                };
                 let is_due = match pages[page] {
                     Written::Now => false,
-                    Written::Behind => by_number[range].iter().any(is_folded),
+                    Written::Behind => range.clone().any(is_folded),
                     Written::Changed => true,
                 };
                 if !is_due {
@@ -402,7 +410,7 @@ impl Points {
             // What comes in between makes it dirty again.
             f(page as u32, self.page(page as u32))?;
         }
-        self.latest.write().folded_through = through;
+        self.latest.write().folded_through = through.clone();
         Ok(())
     }
 
@@ -424,15 +432,16 @@ impl Points {
         encode(&page)
     }
 
-    /// The point whose latest reading lies behind `last`, the end of the log: a reading that was
+    /// The point whose latest reading lies behind its tenant's last one: a reading that was
     /// acknowledged and isn't there.
-    pub(super) fn ahead_of(&self, last: Sequence) -> Option<(PointPath, Sequence)> {
+    pub(super) fn ahead_of(&self, last: &LastSequences) -> Option<(PointPath, Sequence)> {
         let names = self.names.read();
         let values = self.latest.read();
         // One that was removed since nobody reads.
         let ahead = names.iter().map(|(number, point)| (point, values.by_number[number.0 as usize].sequence));
-        let (point, sequence) =
-            ahead.filter(|(_, sequence)| *sequence > last).max_by_key(|(_, sequence)| *sequence)?;
+        let (point, sequence) = ahead
+            .filter(|(point, sequence)| *sequence > last.of(point.path.tenant()))
+            .max_by_key(|(_, sequence)| *sequence)?;
         Some((point.path.clone(), sequence))
     }
 

@@ -36,7 +36,7 @@ impl RetiredPoints {
             let Some((point, _)) = retired.get(number) else { continue };
             let now = renewed.entry(*number).or_insert_with(|| {
                 // The committer knows whether the record that retires it came.
-                let known = points.names().number(point.path.as_str()).filter(|known| known != number);
+                let known = points.names().number(&point.path).filter(|known| known != number);
                 known.unwrap_or_else(|| {
                     let index = new_points.iter().position(|new| new.path == point.path);
                     PointNumber::pending(index.unwrap_or_else(|| {
@@ -74,11 +74,11 @@ impl RetiredPoints {
 mod tests {
     use super::*;
     use ironloom_types::clock::Timestamp;
-    use ironloom_types::ids::PointPath;
+    use ironloom_types::ids::{PointPath, TenantId};
     use ironloom_types::readings::{Quality, ValueRef};
 
     fn point(path: &str) -> NewPoint {
-        NewPoint { path: PointPath::new(path).unwrap(), unit: Some("kg".into()) }
+        NewPoint { path: PointPath::new(TenantId::MAIN, path).unwrap(), unit: Some("kg".into()) }
     }
 
     #[test]

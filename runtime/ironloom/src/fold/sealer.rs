@@ -35,7 +35,10 @@ use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::{Flushed, LogError, RecordKind, Seal, Sealer};
 use ironloom_trust::audit::{Entry, Heads, Said};
 use ironloom_types::clock::{Clock, Timestamp};
-use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, Sequence, StreamId, TenantId};
+use ironloom_types::ids::{
+    Generation, InstallationId, LastGenerations, LastSequences, PointNumber, PointPath, Sequence, StreamId,
+    TenantId,
+};
 use ironloom_types::limits::MAX_POINTS;
 
 /// A sealed item, as the fold takes it over once it is flushed.
@@ -105,16 +108,16 @@ pub(crate) enum ToFold {
 
 /// The numbers that the committer continues from.
 pub(crate) struct Numbers {
-    /// The last sequence that was given.
-    pub last_sequence: Sequence,
+    /// The last sequences that were given.
+    pub last_sequences: LastSequences,
     /// The number of point numbers that were given.
     pub points_given: usize,
     /// The number of points.
     pub points: usize,
     /// The recent requests.
     pub requests: Recent,
-    /// The greatest generation that was given.
-    pub generation: Generation,
+    /// The last generations that were given.
+    pub generations: LastGenerations,
     /// Generations that commits may come from.
     pub live: Living,
     /// Those that are kept of installations that are gone, with the ids that these had: they may be adopted.
@@ -172,21 +175,25 @@ impl Numberer {
         }
     }
 
-    fn take_sequences(&mut self, count: usize) -> Sequence {
-        let first = self.numbers.last_sequence.next();
-        self.numbers.last_sequence.0 += count as u64;
-        first
+    /// The next sequences of a tenant's stream, so many.
+    fn take_sequences(&mut self, tenant: TenantId, count: usize) -> Sequence {
+        let last = self.numbers.last_sequences.of(tenant);
+        if count > 0 {
+            self.numbers.last_sequences.set(tenant, Sequence(last.0 + count as u64));
+        }
+        last.next()
     }
 
     fn record(
         kind: RecordKind,
         version: u8,
+        tenant: TenantId,
         first_sequence: Sequence,
         journal_time: Timestamp,
         sealed: Sealed,
         entry: Option<Box<Entry>>,
     ) -> Seal<Stamped> {
-        let (tenant, stream) = (TenantId::MAIN, StreamId::MAIN);
+        let stream = StreamId::MAIN;
         let sealed = Stamped { time: journal_time, sealed, entry };
         Seal::Record { kind, version, tenant, stream, first_sequence, journal_time, sealed }
     }
@@ -199,7 +206,11 @@ impl Numberer {
     }
 
     fn readings(&mut self, item: ReadingsSubmission, body: &mut Vec<u8>) -> Seal<Stamped> {
-        let ReadingsSubmission { head, new_points, mut columns, place, reply } = item;
+        let ReadingsSubmission { tenant, head, new_points, mut columns, place, reply } = item;
+        assert!(
+            new_points.iter().all(|point| point.path.tenant() == tenant),
+            "a record makes points of its own tenant alone"
+        );
         let is_alone = matches!(
             head.receipt,
             Some(Receipt::Stream { .. } | Receipt::Outbox(_) | Receipt::Published { .. })
@@ -243,10 +254,10 @@ impl Numberer {
         self.watch(&columns);
         self.clock.advance(latest);
         let count = columns.len();
-        let first = self.take_sequences(count);
+        let first = self.take_sequences(tenant, count);
         let mut forgotten = Vec::new();
         if let Some(Idempotency { key, request }) = head.idempotency {
-            let (accepted, through) = (count as u64, self.numbers.last_sequence);
+            let (accepted, through) = (count as u64, self.numbers.last_sequences.of(tenant));
             let remembered = Remembered { request, time, accepted, through };
             forgotten = self.numbers.requests.remember(key, remembered, up);
         }
@@ -258,14 +269,14 @@ impl Numberer {
         let entry = self.entry(said, time, body);
         let sealed = Sealed::Readings {
             new_points,
-            chunk: Arc::new(Chunk::of_record(first, time, 0, Generation(0), columns)),
+            chunk: Arc::new(Chunk::of_record(tenant, first, time, 0, Generation(0), columns)),
             receipt: head.receipt,
             request: head.idempotency,
             forgotten,
             place,
             reply: Some(reply),
         };
-        Self::record(RecordKind::Readings, readings::VERSION, first, time, sealed, entry)
+        Self::record(RecordKind::Readings, readings::VERSION, tenant, first, time, sealed, entry)
     }
 
     /// Says what became of a request: an answer comes behind the request's record.
@@ -285,6 +296,7 @@ impl Numberer {
     fn commit(&mut self, item: CommitSubmission, body: &mut Vec<u8>) -> Seal<Stamped> {
         let CommitSubmission { head, state, encoded, new_points, mut derived, place, reply } = item;
         let (ordinal, attempt) = (head.invocation.ordinal, head.invocation.attempt);
+        let tenant = head.generation.tenant();
         let refusal = match self.numbers.live.get(head.generation) {
             None => Some(Refusal::Gone),
             // Its effects are there already, or something before it is missing.
@@ -307,13 +319,13 @@ impl Numberer {
             live.next = next_invocation(&head.meta);
         }
         self.watch(&derived);
-        let first = self.take_sequences(derived.len());
+        let first = self.take_sequences(tenant, derived.len());
         body.extend_from_slice(&encoded);
         commit::encode_readings(&new_points, &derived, body);
         let entry = self.entry(audit::asked(&head), time, body);
-        let chunk = Arc::new(Chunk::of_record(first, time, head.hops, head.generation, derived));
+        let chunk = Arc::new(Chunk::of_record(tenant, first, time, head.hops, head.generation, derived));
         let sealed = Sealed::Commit { head, state, new_points, chunk, place, reply: Some(reply) };
-        Self::record(RecordKind::Commit, commit::VERSION, first, time, sealed, entry)
+        Self::record(RecordKind::Commit, commit::VERSION, tenant, first, time, sealed, entry)
     }
 
     fn admin(
@@ -325,7 +337,11 @@ impl Numberer {
             let _ = reply.send(Err(refusal));
             return Seal::Nothing;
         }
-        let next = self.numbers.last_sequence.next();
+        let tenant = match &record {
+            AdminRecord::Revised(revised) => revised.installation.id.tenant(),
+            _ => TenantId::NOBODY,
+        };
+        let next = self.numbers.last_sequences.of(tenant).next();
         if let AdminRecord::Revised(revised) = &mut record
             && revised.revision.from == FROM_HERE
         {
@@ -335,7 +351,7 @@ impl Numberer {
         let time = self.clock.now();
         let entry = self.entry(said, time, body);
         let sealed = Sealed::Admin { record, reply: Some(reply) };
-        Self::record(RecordKind::Admin, admin::VERSION, next, time, sealed, entry)
+        Self::record(RecordKind::Admin, admin::VERSION, tenant, next, time, sealed, entry)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use ironloom_types::ids::{Generation, InstallationId};
+use ironloom_types::ids::{Generation, InstallationId, TenantId};
 
 /// One item for each installation, at the place of its number.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Slab<T> {
     /// Each commit is looked up by its generation.
     numbers: HashMap<Generation, u32>,
     /// People name it by its id, and lists are in the order of ids.
-    by_id: BTreeMap<InstallationId, u32>,
+    by_id: BTreeMap<TenantId, BTreeMap<Arc<str>, u32>>,
     /// Further numbers of an item.
     shared: BTreeMap<u32, u32>,
 }
@@ -82,7 +82,7 @@ impl<T> Slab<T> {
         self.take(number);
         let before = self.numbers.insert(generation, number);
         assert!(before.is_none(), "a generation is one life of one installation");
-        let before = self.by_id.insert(id.clone(), number);
+        let before = self.by_id.entry(id.tenant()).or_default().insert(id.to_arc(), number);
         assert!(before.is_none(), "an id is that of one installation at a time");
         self.places[number as usize] = Some(Place { generation, id: id.clone(), item });
     }
@@ -93,7 +93,12 @@ impl<T> Slab<T> {
         assert!(self.shared.values().all(|of| *of != number), "its further numbers were taken before");
         self.free.insert(number);
         self.numbers.remove(&generation);
-        self.by_id.remove(&id);
+        if let Some(own) = self.by_id.get_mut(&id.tenant()) {
+            own.remove(id.as_str());
+            if own.is_empty() {
+                self.by_id.remove(&id.tenant());
+            }
+        }
         Some(item)
     }
 
@@ -109,7 +114,7 @@ impl<T> Slab<T> {
 
     /// The one with this id.
     pub(crate) fn of(&self, id: &InstallationId) -> Option<&Arc<T>> {
-        self.get(*self.by_id.get(id)?)
+        self.get(*self.by_id.get(&id.tenant())?.get(id.as_str())?)
     }
 
     /// All, in the order of their numbers.
@@ -117,10 +122,12 @@ impl<T> Slab<T> {
         self.places.iter().flatten().map(|place| &place.item)
     }
 
-    /// Those whose ids come behind this text, in the order of their ids.
-    pub(crate) fn behind(&self, id: Option<&str>) -> impl Iterator<Item = &Arc<T>> {
+    /// Those of a tenant whose ids come behind this text, in the order of their ids.
+    pub(crate) fn behind(&self, tenant: TenantId, id: Option<&str>) -> impl Iterator<Item = &Arc<T>> {
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);
-        self.by_id.range::<str, _>((from, Bound::Unbounded)).filter_map(|(_, number)| self.get(*number))
+        let own = self.by_id.get(&tenant).into_iter();
+        let own = own.flat_map(move |own| own.range::<str, _>((from, Bound::Unbounded)));
+        own.filter_map(|(_, number)| self.get(*number))
     }
 }
 
@@ -129,7 +136,7 @@ mod tests {
     use super::*;
 
     fn id(number: u64) -> InstallationId {
-        InstallationId::new(&format!("i{number}")).unwrap()
+        InstallationId::new(TenantId::MAIN, &format!("i{number}")).unwrap()
     }
 
     #[test]
@@ -177,7 +184,9 @@ mod tests {
         for (number, name) in [5, 3, 9, 7].into_iter().enumerate() {
             slab.insert(number as u32, Generation(name), &id(name), Arc::new(name));
         }
-        let listed = |slab: &Slab<u64>, after| slab.behind(after).map(|item| **item).collect::<Vec<_>>();
+        let listed = |slab: &Slab<u64>, after| {
+            slab.behind(TenantId::MAIN, after).map(|item| **item).collect::<Vec<_>>()
+        };
         assert_eq!(listed(&slab, None), [3, 5, 7, 9]);
         assert_eq!(listed(&slab, Some("i5")), [7, 9]);
         slab.remove(0);

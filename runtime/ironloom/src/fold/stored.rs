@@ -13,9 +13,11 @@ use super::Shared;
 use crate::records::copy::CopyFacts;
 use crate::records::installation::Installation;
 use crate::records::lane::LaneMeta;
-use ironloom_storage::store::{Item, Key, KeyKind, Page, Scope, StoreError};
+use ironloom_storage::store::{Item, Key, KeyKind, KeyRange, Page, StoreError};
 use ironloom_types::clock::{BUILT_AFTER, SECOND, Timestamp};
-use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
+use ironloom_types::ids::{
+    Digest, Generation, InstallationId, LastGenerations, LastSequences, Position, Sequence, TenantId,
+};
 use ironloom_types::page::pages;
 use ironloom_types::readings::Progress;
 
@@ -43,7 +45,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, postcard::E
 pub(super) fn request_key(key: [u8; 16]) -> Key {
     let mut hash = [0; 32];
     hash[..16].copy_from_slice(&key);
-    Scope::MAIN.key(Item::Idempotency(hash))
+    Item::Idempotency(hash).key()
 }
 
 /// A page of points as the store keeps it, in the order of their numbers.
@@ -55,12 +57,14 @@ pub(crate) enum StoredPoint<'a> {
     /// The point was removed, and its readings are given out no more.
     Removed,
     There {
+        tenant: TenantId,
         path: &'a str,
         unit: Option<&'a str>,
         description: Option<&'a str>,
     },
     /// The point was retired; its readings are still there.
     Retired {
+        tenant: TenantId,
         /// The path under which they are given out.
         path: &'a str,
         /// The path by which they were routed, where it is another.
@@ -125,16 +129,14 @@ pub(crate) struct FoldPosition {
     pub position: Position,
     /// A record that the log has: a checkpoint has left out keys that one up to it writes again.
     pub witness: Position,
-    /// The last sequence whose reading is in a block.
-    pub folded_through: Sequence,
-    /// The last sequence that was routed.
-    pub routed_through: Sequence,
+    /// The last sequence of each tenant that was routed, and whose reading is in a block.
+    pub folded_through: LastSequences,
     /// The last journal time.
     pub time: Timestamp,
     /// The number of points: an interrupted checkpoint may have left more in the store.
     pub points: u32,
-    /// The last generation: as with points.
-    pub generation: Generation,
+    /// The last generation of each tenant: as with points.
+    pub generations: LastGenerations,
     /// For each generation with readings that wait: the first of them.
     pub pending: Vec<(Generation, Sequence)>,
     /// Packages that are gone and whose keys may be left: they go after this is written, so that whatever is
@@ -157,7 +159,7 @@ impl Shared {
         behind: Option<Key>,
         mut see: impl FnMut(&Key, T) -> bool,
     ) -> Result<(), String> {
-        let range = Scope::MAIN.generation(kind, generation);
+        let range = KeyRange::generation(kind, generation);
         let page = |after: Option<&Key>| {
             let (entries, more) = self.overlay.scan(&range, after.or(behind.as_ref()), AT_ONCE)?;
             Ok::<_, StoreError>(Page { entries, more })

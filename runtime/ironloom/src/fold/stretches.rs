@@ -140,17 +140,15 @@ impl Stretches {
 fn position_of(shared: &Shared, position: Position) -> FoldPosition {
     let lanes = shared.lanes.all().into_iter();
     let pending = lanes.filter_map(|lane| Some((lane.generation, lane.queue.lock().pending()?)));
-    let last = shared.journal.last();
     FoldPosition {
         position,
         // Said by the checkpoint that writes it.
         witness: position,
-        folded_through: last,
-        routed_through: last,
+        folded_through: shared.journal.last_sequences(),
         // Not the clock's: the committer may have moved that on for records that never reach the disk.
         time: shared.horizon(),
         points: shared.points.names().given() as u32,
-        generation: shared.last_generation(),
+        generations: shared.last_generations(),
         pending: pending.collect(),
         // Said by the checkpoint that writes it.
         packages_gone: Vec::new(),

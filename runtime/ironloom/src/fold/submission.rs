@@ -10,7 +10,7 @@ use crate::records::readings::{self, Idempotency, ReadingsHead, Receipt};
 use ironloom_storage::log::{CommitterHandle, LogError};
 use ironloom_trust::audit::{Entry, Said};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence};
+use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, TenantId};
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// One thing for the log.
@@ -58,6 +58,8 @@ fn entry_len(is_there: bool) -> usize {
 /// Readings of a source.
 #[derive(Debug)]
 pub(crate) struct ReadingsSubmission {
+    /// Whose they are.
+    pub tenant: TenantId,
     /// Receipt and request key.
     pub head: ReadingsHead,
     /// Points that had no number when the request was parsed.

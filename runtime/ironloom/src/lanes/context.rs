@@ -18,7 +18,7 @@ use ironloom_sandbox::{
     Meter, NotGranted, OutputResolver, PointRoom, ReadError, Scan, SetPoint, StatePage, StateReader, Target,
     UnknownEntity,
 };
-use ironloom_storage::store::{self, Item, Key, Lookup, Scope, StateCache, Storage, StoreError, Ticket};
+use ironloom_storage::store::{self, Item, Key, KeyRange, Lookup, StateCache, Storage, StoreError, Ticket};
 use ironloom_types::effects::AlarmKey;
 use ironloom_types::ids::{IntentId, PointNumber, PointPath};
 use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
@@ -44,7 +44,7 @@ pub(crate) struct LaneContext {
 
 impl LaneContext {
     fn key(&self, key: &str) -> Key {
-        Scope::MAIN.key(Item::State(self.lane.generation, key))
+        Item::State(self.lane.generation, key).key()
     }
 
     fn targets<T>(&self, with: impl FnOnce(&mut Targets) -> T) -> T {
@@ -112,8 +112,8 @@ impl Filling {
             (changes, lane.state.read().may_be_stored())
         };
         let page = if stored {
-            let range = Scope::MAIN.state(lane.generation, &self.prefix);
-            let after = after.map(|after| Scope::MAIN.key(Item::State(lane.generation, after)));
+            let range = KeyRange::state(lane.generation, &self.prefix);
+            let after = after.map(|after| Item::State(lane.generation, after).key());
             let found = storage.scan(&range, after.as_ref(), self.at_once);
             let found = found.map_err(|error| HostFault(error.to_string()))?;
             let entries =
@@ -265,7 +265,7 @@ pub(super) fn grant(revision: &Revision, output: usize, asked: SetPoint<'_>) -> 
 /// A point that is there, with its unit.
 pub(super) fn known(points: &Points, path: &PointPath) -> Option<(PointNumber, Option<Arc<str>>)> {
     let names = points.names();
-    let number = names.number(path.as_str())?;
+    let number = names.number(path)?;
     Some((number, names.point(number).and_then(|point| point.unit.clone())))
 }
 
@@ -313,7 +313,7 @@ mod tests {
     use super::*;
     use ironloom_apps::binding::Target;
     use ironloom_apps::manifest::{OutputKind, ValueType};
-    use ironloom_types::ids::SlotName;
+    use ironloom_types::ids::{SlotName, TenantId};
 
     #[test]
     fn a_point_that_has_another_unit_by_now_is_not_written() {
@@ -322,9 +322,9 @@ mod tests {
             kind: OutputKind::Derived,
             value_type: ValueType::Real,
             unit: Some("kg/d".into()),
-            target: Target::Default { prefix: "apps/pigs/gain".to_owned() },
+            target: Target::Default { prefix: PointPath::new(TenantId::MAIN, "apps/pigs/gain").unwrap() },
         };
-        let path = PointPath::new("gains/7").unwrap();
+        let path = PointPath::new(TenantId::MAIN, "gains/7").unwrap();
         assert!(check_unit(&binding, &path, Some("kg/d")).is_ok());
         assert!(check_unit(&binding, &path, None).is_ok());
         let UnknownEntity(error) = check_unit(&binding, &path, Some("kg")).unwrap_err();

@@ -53,7 +53,7 @@ use ironloom_apps::pattern::Pattern;
 use ironloom_apps::wiring::{Neighbour, Neighbours, Wiring};
 use ironloom_sandbox::{AppContext, Interrupt, LoadedApp, OutputKind, OutputSlot};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{self, Generation, InstallationId};
+use ironloom_types::ids::{self, Generation, InstallationId, TenantId};
 use ironloom_types::limits::Limits;
 
 /// One installation at work: what is durable of it, and what this process adds.
@@ -326,9 +326,9 @@ impl Lanes {
         slab.iter().filter(|lane| lane.waits_for_room()).take(most).cloned().collect()
     }
 
-    /// The lanes whose ids come behind this text, in the order of their ids, at most so many.
-    pub(crate) fn behind(&self, id: Option<&str>, most: usize) -> Vec<Arc<Lane>> {
-        self.slab.read().behind(id).take(most).cloned().collect()
+    /// The lanes of a tenant whose ids come behind this text, in the order of their ids, at most so many.
+    pub(crate) fn behind(&self, tenant: TenantId, id: Option<&str>, most: usize) -> Vec<Arc<Lane>> {
+        self.slab.read().behind(tenant, id).take(most).cloned().collect()
     }
 
     /// Wakes a lane: there is, or may be, work for it.

@@ -24,7 +24,7 @@ use ironloom_storage::journal::{Chunk, Run};
 use ironloom_storage::store::{CacheBudget, StateCache};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{
-    self, Digest, Generation, InstallationId, PointNumber, PointPath, Sequence, SlotName,
+    self, Digest, Generation, InstallationId, PointNumber, PointPath, Sequence, SlotName, TenantId,
 };
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Columns, Quality, ValueRef};
@@ -80,7 +80,7 @@ pub(super) fn lanes_of(count: u32) -> Lanes {
 
 fn numbered(number: u32) -> (Lane, RoutingTable) {
     let manifest = Manifest::parse(MANIFEST).unwrap();
-    let id = InstallationId::new(&format!("any-{number}")).unwrap();
+    let id = InstallationId::new(TenantId::MAIN, &format!("any-{number}")).unwrap();
     let asked = INPUTS
         .iter()
         .map(|input| (SlotName::new(input).unwrap(), Patterns::One(format!("{input}/{{n}}"))))
@@ -136,7 +136,7 @@ fn numbered(number: u32) -> (Lane, RoutingTable) {
 /// Point n belongs to input n / POINTS, entity n % POINTS.
 pub(super) fn path(number: u32) -> PointPath {
     let (input, entity) = (INPUTS[(number / POINTS) as usize], number % POINTS);
-    PointPath::new(&format!("{input}/e{entity}")).unwrap()
+    PointPath::new(TenantId::MAIN, &format!("{input}/e{entity}")).unwrap()
 }
 
 /// A chunk of these rows, of which each `run` (rows, time, hops) came with a record of its own.
@@ -154,7 +154,7 @@ pub(super) fn chunk(
         end += rows;
         Run { end, time: Timestamp(time), hops, origin: Generation(0) }
     });
-    Arc::new(Chunk { first_sequence: Sequence(first), columns, runs: runs.collect() })
+    Arc::new(Chunk { tenant: TenantId::MAIN, first_sequence: Sequence(first), columns, runs: runs.collect() })
 }
 
 /// All rows of the chunk that are for the lane.

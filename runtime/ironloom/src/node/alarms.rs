@@ -11,20 +11,21 @@ use crate::api::facade::{
 use crate::fold::episodes::HistoryPlace;
 use crate::records::alarm::{self, AlarmRecord, ClearedBy, Note};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId};
+use ironloom_types::ids::{Generation, InstallationId, TenantId};
 
 impl Node {
     /// Alarms that are active, wait for somebody or are shelved, oldest first.
     pub(super) fn list_alarms(
         &self,
+        tenant: TenantId,
         installation: Option<&InstallationId>,
         page: &PageQuery,
     ) -> Answer<Page<Alarm>> {
         if let Some(id) = installation {
             self.lane(id)?;
         }
-        let (after, now) = (after(page)?, self.shared.clock.now());
-        let lanes = self.lanes.all();
+        let (after, now) = (after(tenant, page)?, self.shared.clock.now());
+        let lanes = self.lanes.behind(tenant, None, usize::MAX);
         // Their places alone: alarms may be many, and a page shows few.
         let find = |last: Option<&HistoryPlace>, most| {
             let after = last.copied().or(after);
@@ -62,12 +63,13 @@ fn next(place: HistoryPlace) -> String {
 }
 
 /// The place after which a page begins.
-fn after(page: &PageQuery) -> Answer<Option<HistoryPlace>> {
+fn after(tenant: TenantId, page: &PageQuery) -> Answer<Option<HistoryPlace>> {
     let Some(text) = &page.after else { return Ok(None) };
     let place = || {
         let mut parts = text.split('-').map(|part| part.parse().ok());
         let (since, generation, number) = (parts.next()??, parts.next()??, parts.next()??);
-        let place = HistoryPlace { since: Timestamp(since), generation: Generation(generation), number };
+        let place =
+            HistoryPlace { since: Timestamp(since), generation: Generation::of(tenant, generation), number };
         parts.next().is_none().then_some(place)
     };
     place().map(Some).ok_or_else(|| {

@@ -18,7 +18,7 @@ use crate::fold::durable::Durable;
 use crate::fold::letters::Letters;
 use crate::fold::waits::Dealt;
 use crate::lanes::Lane;
-use ironloom_types::ids::{InstallationId, PointNumber, Sequence};
+use ironloom_types::ids::{InstallationId, PointNumber, Sequence, TenantId};
 
 /// Installations of which an answer has the names.
 const MAX_NAMED: usize = 100;
@@ -60,13 +60,14 @@ impl Node {
     /// them, since the sender would bring them once more. It is logged, and the answer says what isn't known.
     pub(super) async fn applied(
         self: Arc<Self>,
+        tenant: TenantId,
         pushed: Pushed,
         within: Duration,
         mut ended: Ended,
     ) -> Applied {
         let deadline = Instant::now() + within;
         let bound = tokio::select! {
-            bound = self.bound_before(least_look(deadline), pushed) => bound.unwrap_or(None),
+            bound = self.bound_before(tenant, least_look(deadline), pushed) => bound.unwrap_or(None),
             () = &mut ended => None,
         };
         let Some(AllBound { bound, is_part }) = bound else {
@@ -89,7 +90,7 @@ impl Node {
                 () = &mut ended => ended = Box::pin(std::future::ready(())),
             }
         }
-        let mut applied = self.as_of_now(&bound, is_part.then_some(pushed));
+        let mut applied = self.as_of_now(tenant, &bound, is_part.then_some(pushed));
         applied.set_aside = self.set_aside(bound, pushed, least_look(deadline), ended).await;
         applied
     }
@@ -159,21 +160,26 @@ impl Node {
     }
 
     /// The installations that are bound to these readings, where they are found in time: few look for theirs at once.
-    async fn bound_before(self: &Arc<Self>, deadline: Instant, pushed: Pushed) -> Answer<Option<AllBound>> {
+    async fn bound_before(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        deadline: Instant,
+        pushed: Pushed,
+    ) -> Answer<Option<AllBound>> {
         let Some(look) = self.place_to_look(deadline).await else { return Ok(None) };
         let node = Arc::clone(self);
         found_aside(move || {
             // Its own: it goes on where nobody waits for it any more.
             let _look = look;
-            node.bound_to(pushed, deadline)
+            node.bound_to(tenant, pushed, deadline)
         })
         .await
     }
 
     /// The installations that are bound to these readings, in the order of their ids; `None` once the time is over. The
     /// readings are read back: a request that comes again has others than those that were taken.
-    fn bound_to(&self, pushed: Pushed, deadline: Instant) -> Answer<Option<AllBound>> {
-        let Some((points, count)) = self.points_of(pushed, deadline)? else { return Ok(None) };
+    fn bound_to(&self, tenant: TenantId, pushed: Pushed, deadline: Instant) -> Answer<Option<AllBound>> {
+        let Some((points, count)) = self.points_of(tenant, pushed, deadline)? else { return Ok(None) };
         // Each point once, however many readings it has.
         let mut own = HashMap::<u32, RangeInclusive<Sequence>>::new();
         let mut points = points.into_iter().peekable();
@@ -207,11 +213,21 @@ impl Node {
 
     /// The points of these readings, with the first reading of each and the last, and how many readings there are; `None`
     /// once the time is over.
-    fn points_of(&self, pushed: Pushed, deadline: Instant) -> Answer<Option<(PointsOf, u64)>> {
+    fn points_of(
+        &self,
+        tenant: TenantId,
+        pushed: Pushed,
+        deadline: Instant,
+    ) -> Answer<Option<(PointsOf, u64)>> {
         let (mut points, mut count) = (PointsOf::new(), 0);
         let (mut from, through) = (pushed.first(), pushed.through);
         while from <= through {
-            let chunk = self.shared.journal.chunk_from(from).map_err(|error| problems::internal(&error))?;
+            let chunk = self
+                .shared
+                .journal
+                .of(tenant)
+                .chunk_from(from)
+                .map_err(|error| problems::internal(&error))?;
             let Some(chunk) = chunk else { break };
             let rows = chunk.row_after(Sequence(from.0.saturating_sub(1)))..chunk.len();
             for row in rows {
@@ -232,25 +248,31 @@ impl Node {
     }
 
     /// The installations that were moved over some of these readings; where readings are gone, also those that may have been.
-    fn lost(&self, bound: &[Bound], part: Option<Pushed>) -> Vec<InstallationId> {
+    fn lost(&self, tenant: TenantId, bound: &[Bound], part: Option<Pushed>) -> Vec<InstallationId> {
         let has_lost = |lane: &Durable, first, last| {
             lane.book().meta().has_skipped(first, last).then(|| lane.id.clone())
         };
         let own = bound.iter().filter_map(|Bound { lane, own }| has_lost(lane, *own.start(), *own.end()));
         let mut lost: BTreeSet<_> = own.collect();
         let gone = part.and_then(|pushed| {
-            let last = Sequence(self.shared.journal.first().0.saturating_sub(1)).min(pushed.through);
+            let last =
+                Sequence(self.shared.journal.of(tenant).first().0.saturating_sub(1)).min(pushed.through);
             (pushed.first() <= last).then_some((pushed.first(), last))
         });
         if let Some((first, last)) = gone {
-            lost.extend(self.shared.lanes.all().iter().filter_map(|lane| has_lost(lane, first, last)));
+            lost.extend(
+                self.lanes
+                    .behind(tenant, None, usize::MAX)
+                    .iter()
+                    .filter_map(|lane| has_lost(lane, first, last)),
+            );
         }
         lost.into_iter().take(MAX_NAMED).collect()
     }
 
     /// Says how far they are; `part` is the push where some of its readings are gone.
-    fn as_of_now(&self, bound: &[Bound], part: Option<Pushed>) -> Applied {
-        let mut applied = Applied { lost: self.lost(bound, part), ..Applied::default() };
+    fn as_of_now(&self, tenant: TenantId, bound: &[Bound], part: Option<Pushed>) -> Applied {
+        let mut applied = Applied { lost: self.lost(tenant, bound, part), ..Applied::default() };
         for Bound { lane, own } in bound {
             let is_there_again = self.lanes.of(&lane.id).is_some();
             let gone = StoppedState::Gone(if is_there_again { Gone::Replaced } else { Gone::Removed });

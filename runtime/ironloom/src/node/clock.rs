@@ -18,7 +18,7 @@ use crate::fold::durable::Durable;
 use crate::lanes::Lane;
 use crate::records::admin::{AdminRecord, LaneDue};
 use ironloom_types::clock::{Clock, NOTABLE, Source, Step, Timestamp, host_time};
-use ironloom_types::ids::Generation;
+use ironloom_types::ids::{Generation, LastGenerations};
 
 /// The time that whoever has everything stand still waits for what is under way. Nobody runs meanwhile.
 const TO_STAND_STILL: Duration = Duration::from_secs(2);
@@ -239,7 +239,7 @@ enum Manner {
 /// Nothing runs and nothing is installed as long as this is held.
 pub(super) struct Standstill<'n> {
     _turns: Vec<Turn>,
-    _installing: MutexGuard<'n, Generation>,
+    _installing: MutexGuard<'n, LastGenerations>,
     _alone: Alone<'n>,
 }
 

@@ -17,7 +17,7 @@ use ironloom_apps::allowance::{LimitKind, PartialLimits};
 use ironloom_apps::consent::{Excess, Publisher, RefusedBy, RefusedRight, Words};
 use ironloom_apps::plan::Plan;
 use ironloom_types::clock::host_time;
-use ironloom_types::ids::{Digest, InstallationId, SlotName};
+use ironloom_types::ids::{Digest, InstallationId, SlotName, TenantId};
 
 /// The rights that a change would give.
 pub(super) struct Asks {
@@ -62,6 +62,7 @@ impl Node {
     /// The request consents to something else.
     pub(super) fn asks_of(
         &self,
+        tenant: TenantId,
         before: &Term,
         known: &KnownPackage,
         plan: &Plan,
@@ -69,7 +70,7 @@ impl Node {
     ) -> Answer<Asks> {
         let (manifest, was) = (&known.manifest, &before.revision);
         let is_other = known.record.digest != was.package;
-        let mut trust = self.trust();
+        let mut trust = self.trust(tenant);
         if is_other {
             trust.check(known, Named::Nobody)?;
         }
@@ -196,9 +197,10 @@ impl Node {
     }
 
     /// The upgrades that wait.
-    pub(super) fn waiting_consents(&self, page: &PageQuery) -> Page<PendingConsent> {
+    pub(super) fn waiting_consents(&self, tenant: TenantId, page: &PageQuery) -> Page<PendingConsent> {
         let waiting = self.shared.consents.read();
-        pages::by_name(page, waiting.values(), |asked| asked.id.to_string(), shown)
+        let own = waiting.values().filter(|asked| asked.id.tenant() == tenant);
+        pages::by_name(page, own, |asked| asked.id.to_string(), shown)
     }
 
     /// One that waits, with all that it would be as of now: what it was asked for with may have changed since.

@@ -30,14 +30,15 @@ mod tests {
     use crate::records::admin::PackageRecord;
     use ironloom_apps::binding::{Bindings, Patterns};
     use ironloom_types::CompiledRef;
-    use ironloom_types::ids::{self, Digest, Generation, InstallationId, Sequence, SlotName};
+    use ironloom_types::ids::{self, Digest, Generation, InstallationId, Sequence, SlotName, TenantId};
 
     const MANIFEST: &str = "manifest = 1\nid = \"com.example.one\"\nname = \"One\"\nversion = \"0.1.0\"\n\
                             [inputs.value]\ntype = \"real\"\nunit = \"kg\"\n";
 
     fn revision(manifest: &Manifest, breed: &str) -> Revision {
         let asked = [(SlotName::new("value").unwrap(), Patterns::One("a/{b}".to_owned()))].into();
-        let bindings = Bindings::new(manifest, &InstallationId::new("a").unwrap(), &asked).unwrap();
+        let bindings =
+            Bindings::new(manifest, &InstallationId::new(TenantId::MAIN, "a").unwrap(), &asked).unwrap();
         // As from the store: texts of its own.
         let bindings: Bindings = serde_json::from_str(&serde_json::to_string(&bindings).unwrap()).unwrap();
         Revision {

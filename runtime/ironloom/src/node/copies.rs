@@ -85,9 +85,9 @@ impl Node {
         let of = lane.generation;
         let held = {
             let mut given = self.admin.installing.lock().await;
-            let to = self.shared.last_generation().max(*given).next();
+            let to = self.shared.last_generation(of.tenant()).max(given.of(of.tenant())).next();
             let held = self.hold_copy(lane, reason, to)?;
-            *given = to;
+            given.note(to);
             let begun = CopyBegun { id: lane.id.clone(), of, generation: to, at: host_time() };
             self.change(AdminRecord::CopyBegun(begun)).await?;
             held
@@ -432,11 +432,11 @@ pub(super) async fn watch(node: Weak<Node>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ironloom_types::ids::{Digest, Ordinal, Revision, Sequence};
+    use ironloom_types::ids::{Digest, Ordinal, Revision, Sequence, TenantId};
 
     fn copy(id: &str, bytes: u64) -> KeptCopy {
         KeptCopy {
-            installation: InstallationId::new(id).unwrap(),
+            installation: InstallationId::new(TenantId::MAIN, id).unwrap(),
             of: Generation(1),
             version: "1.0.0".to_owned(),
             package: Digest([1; 32]),

@@ -16,7 +16,7 @@ use crate::telemetry::OutcomeLabel;
 use crate::telemetry::events::What;
 use ironloom_storage::failpoint;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{PointNumber, PointPath};
+use ironloom_types::ids::{PointNumber, PointPath, TenantId};
 use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
 
 /// Ends of one record.
@@ -78,15 +78,19 @@ impl Node {
         self.shared.outbox.change(|outbox| outbox.set_router(router, now));
     }
 
-    /// Writes ends. Where there is no room for new points, only the readings of known ones go with them, and else none.
-    pub(super) async fn write_down(self: &Arc<Self>, ends: &[Settlement]) -> Result<Accepted, NotTaken> {
-        let mut written = self.record(ends, Outcomes::All).await;
+    /// Writes ends of a tenant's intents. Where there is no room for new points, only the readings of known ones go with them, and else none.
+    pub(super) async fn write_down(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        ends: &[Settlement],
+    ) -> Result<Accepted, NotTaken> {
+        let mut written = self.record(tenant, ends, Outcomes::All).await;
         for outcomes in [Outcomes::OfKnownPoints, Outcomes::None] {
             match written {
                 Err(
                     NotTaken::NoRoom(_)
                     | NotTaken::Refused(Refusal::TooManyPoints { .. } | Refusal::TooLarge { .. }),
-                ) => written = self.record(ends, outcomes).await,
+                ) => written = self.record(tenant, ends, outcomes).await,
                 written => return written,
             }
         }
@@ -94,7 +98,12 @@ impl Node {
     }
 
     /// Writes ends, and the readings that they are.
-    async fn record(self: &Arc<Self>, ends: &[Settlement], outcomes: Outcomes) -> Result<Accepted, NotTaken> {
+    async fn record(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        ends: &[Settlement],
+        outcomes: Outcomes,
+    ) -> Result<Accepted, NotTaken> {
         let (mut columns, mut new_points) = (Columns::default(), Vec::new());
         if outcomes != Outcomes::None {
             let names = self.shared.points.names();
@@ -103,8 +112,8 @@ impl Node {
                 let entity = if end.entity.is_empty() { String::new() } else { format!("/{}", end.entity) };
                 let path = format!("apps/{}/{}{entity}/outcome", end.installation, end.output);
                 // One that is too long has no reading; the API shows the end.
-                let Ok(path) = PointPath::new(&path) else { continue };
-                let known = names.number(path.as_str());
+                let Ok(path) = PointPath::new(end.installation.tenant(), &path) else { continue };
+                let known = names.number(&path);
                 if known.is_none() && outcomes == Outcomes::OfKnownPoints {
                     continue;
                 }
@@ -114,7 +123,7 @@ impl Node {
         }
         let settled = ends.iter().map(|end| end.settled.clone()).collect();
         let head = ReadingsHead { receipt: Some(Receipt::Outbox(settled)), idempotency: None };
-        self.hand_over(head, new_points, columns).map_err(NotTaken::Refused)?.await
+        self.hand_over(tenant, head, new_points, columns).map_err(NotTaken::Refused)?.await
     }
 }
 
@@ -146,7 +155,8 @@ pub(super) async fn write_ends(node: Weak<Node>) {
             }
             if !ends.is_empty() {
                 failpoint("set-point-before-record");
-                match node.write_down(&ends).await {
+                let tenant = ends[0].installation.tenant();
+                match node.write_down(tenant, &ends).await {
                     Ok(_) => {
                         failpoint("set-point-recorded");
                         tell(&node, &ends);

@@ -20,7 +20,7 @@ use crate::api::facade::{
 };
 use crate::lanes::Lane;
 use crate::telemetry::events::Events;
-use ironloom_types::ids::{Digest, InstallationId, IntentId, PointPath};
+use ironloom_types::ids::{Digest, InstallationId, IntentId, PointPath, TenantId};
 use ironloom_types::readings::NewPoint;
 
 /// Runs a change of an admin as a task of its own, so that a caller that hangs up doesn't cut it off
@@ -43,22 +43,28 @@ impl NodeFacade {
 }
 
 impl Facade for NodeFacade {
-    fn ingest_rules(&self) -> IngestRules {
-        self.0.rules()
+    fn ingest_rules(&self, tenant: TenantId) -> IngestRules {
+        self.0.rules(tenant)
     }
 
-    fn lookup(&self) -> Lookup<'_> {
+    fn lookup(&self, tenant: TenantId) -> Lookup<'_> {
         let names = self.0.shared.points.names();
-        Box::new(move |path| names.number(path))
+        Box::new(move |path| names.find(tenant, path))
     }
 
     fn submit(&self, push: Push) -> Answer<Later<'static, Pushed>> {
         self.0.submit(push)
     }
 
-    fn applied(&self, pushed: Pushed, within: Duration, ended: Ended) -> Later<'_, Applied> {
+    fn applied(
+        &self,
+        tenant: TenantId,
+        pushed: Pushed,
+        within: Duration,
+        ended: Ended,
+    ) -> Later<'_, Applied> {
         let node = Arc::clone(&self.0);
-        Box::pin(async move { Ok(node.applied(pushed, within, ended).await) })
+        Box::pin(async move { Ok(node.applied(tenant, pushed, within, ended).await) })
     }
 
     fn has_room(&self, new_points: &[NewPoint]) -> Answer<()> {
@@ -77,14 +83,14 @@ impl Facade for NodeFacade {
         Box::pin(self.0.find_push(key))
     }
 
-    fn readings(&self, query: ReadingsQuery) -> Later<'_, Page<ReadingItem>> {
+    fn readings(&self, tenant: TenantId, query: ReadingsQuery) -> Later<'_, Page<ReadingItem>> {
         let node = Arc::clone(&self.0);
-        Box::pin(found_aside(move || node.read_journal(&query)))
+        Box::pin(found_aside(move || node.read_journal(tenant, &query)))
     }
 
-    fn points(&self, prefix: String, page: PageQuery) -> Later<'_, Page<PointItem>> {
+    fn points(&self, tenant: TenantId, prefix: String, page: PageQuery) -> Later<'_, Page<PointItem>> {
         let node = Arc::clone(&self.0);
-        Box::pin(found_aside(move || Ok(node.list_points(&prefix, &page))))
+        Box::pin(found_aside(move || Ok(node.list_points(tenant, &prefix, &page))))
     }
 
     fn point(&self, path: PointPath) -> Later<'_, PointDetail> {
@@ -121,13 +127,18 @@ impl Facade for NodeFacade {
         Box::pin(to_its_end(Arc::clone(&self.0).remove_package(digest)))
     }
 
-    fn install(&self, requests: Vec<InstallRequest>, dry_run: bool) -> Later<'_, Vec<Installed>> {
-        Box::pin(to_its_end(Arc::clone(&self.0).add_installations(requests, dry_run)))
+    fn install(
+        &self,
+        tenant: TenantId,
+        requests: Vec<InstallRequest>,
+        dry_run: bool,
+    ) -> Later<'_, Vec<Installed>> {
+        Box::pin(to_its_end(Arc::clone(&self.0).add_installations(tenant, requests, dry_run)))
     }
 
-    fn installations(&self, page: PageQuery) -> Later<'_, Page<Installation>> {
+    fn installations(&self, tenant: TenantId, page: PageQuery) -> Later<'_, Page<Installation>> {
         let node = Arc::clone(&self.0);
-        Box::pin(found_aside(move || Ok(node.list_installations(&page))))
+        Box::pin(found_aside(move || Ok(node.list_installations(tenant, &page))))
     }
 
     fn installation(&self, id: InstallationId) -> Later<'_, Installation> {
@@ -143,9 +154,9 @@ impl Facade for NodeFacade {
         Box::pin(found_aside(move || Ok(node.never_used(&*node.lane(&id)?))))
     }
 
-    fn kept(&self, page: PageQuery) -> Later<'_, Page<KeptState>> {
+    fn kept(&self, tenant: TenantId, page: PageQuery) -> Later<'_, Page<KeptState>> {
         let node = Arc::clone(&self.0);
-        Box::pin(found_aside(move || node.list_kept(&page)))
+        Box::pin(found_aside(move || node.list_kept(tenant, &page)))
     }
 
     fn uninstall(&self, id: InstallationId, purge: bool) -> Later<'_, ()> {
@@ -162,8 +173,8 @@ impl Facade for NodeFacade {
         Box::pin(to_its_end(Arc::clone(&self.0).revise_installation(id, request, if_match, dry_run)))
     }
 
-    fn consents(&self, page: PageQuery) -> Later<'_, Page<PendingConsent>> {
-        Box::pin(async move { Ok(self.0.waiting_consents(&page)) })
+    fn consents(&self, tenant: TenantId, page: PageQuery) -> Later<'_, Page<PendingConsent>> {
+        Box::pin(async move { Ok(self.0.waiting_consents(tenant, &page)) })
     }
 
     fn consent(&self, id: InstallationId) -> Later<'_, PendingConsent> {
@@ -285,14 +296,19 @@ impl Facade for NodeFacade {
         Box::pin(self.0.package_file(digest))
     }
 
-    fn alarms(&self, installation: Option<InstallationId>, page: PageQuery) -> Later<'_, Page<Alarm>> {
+    fn alarms(
+        &self,
+        tenant: TenantId,
+        installation: Option<InstallationId>,
+        page: PageQuery,
+    ) -> Later<'_, Page<Alarm>> {
         let node = Arc::clone(&self.0);
-        Box::pin(found_aside(move || node.list_alarms(installation.as_ref(), &page)))
+        Box::pin(found_aside(move || node.list_alarms(tenant, installation.as_ref(), &page)))
     }
 
-    fn alarm_history(&self, query: EpisodesQuery) -> Later<'_, Page<Alarm>> {
+    fn alarm_history(&self, tenant: TenantId, query: EpisodesQuery) -> Later<'_, Page<Alarm>> {
         let node = Arc::clone(&self.0);
-        Box::pin(found_aside(move || node.list_episodes(&query)))
+        Box::pin(found_aside(move || node.list_episodes(tenant, &query)))
     }
 
     fn intents(&self, id: InstallationId, page: PageQuery) -> Later<'_, Page<DrivenPoint>> {
@@ -316,8 +332,8 @@ impl Facade for NodeFacade {
         Box::pin(to_its_end(Arc::clone(&self.0).turn_off(request)))
     }
 
-    fn change_alarm(&self, alarm: String, deed: AlarmDeed) -> Later<'_, Alarm> {
-        Box::pin(to_its_end(Arc::clone(&self.0).change_alarm(alarm, deed)))
+    fn change_alarm(&self, tenant: TenantId, alarm: String, deed: AlarmDeed) -> Later<'_, Alarm> {
+        Box::pin(to_its_end(Arc::clone(&self.0).change_alarm(tenant, alarm, deed)))
     }
 
     fn events(&self) -> Arc<Events> {

@@ -15,6 +15,7 @@ use crate::fold::submission::{Accepted, LookSubmission, ReadingsSubmission, Refu
 use crate::records::readings::{self, Idempotency, ReadingsHead, Receipt};
 use ironloom_storage::log::{LogError, Reserved, Room};
 use ironloom_types::clock::{Clock, Source, Timestamp};
+use ironloom_types::ids::TenantId;
 use ironloom_types::limits::MAX_POINTS;
 use ironloom_types::readings::{Columns, NewPoint};
 
@@ -57,9 +58,9 @@ impl NotTaken {
 
 impl Node {
     /// Returns the rules that readings are checked against now.
-    pub(super) fn rules(&self) -> IngestRules {
+    pub(super) fn rules(&self, tenant: TenantId) -> IngestRules {
         let new_points = MAX_POINTS.saturating_sub(self.shared.points.names().count());
-        IngestRules { now: time_for_readings(&self.shared.clock), latest: self.latest(), new_points }
+        IngestRules { tenant, now: time_for_readings(&self.shared.clock), latest: self.latest(), new_points }
     }
 
     /// The latest `at` that is trusted. Under the feed's clock `at` itself is what moves time, and a clock
@@ -108,16 +109,18 @@ impl Node {
 
     /// Hands readings over, whole or not at all.
     pub(super) fn submit(self: &Arc<Self>, push: Push) -> Answer<Later<'static, Pushed>> {
-        let Push { columns, new_points, key, stream } = push;
+        let Push { tenant, columns, new_points, key, stream } = push;
         // How far a stream has come is durable, too, before anybody is told.
         if columns.is_empty() && stream.is_none() {
-            let nothing = Pushed { accepted: 0, through: self.shared.journal.last(), duplicate: false };
+            let nothing =
+                Pushed { accepted: 0, through: self.shared.journal.of(tenant).last(), duplicate: false };
             return Ok(Box::pin(std::future::ready(Ok(nothing))));
         }
         let receipt = stream.map(|StreamPlace { key, progress }| Receipt::Stream { key, progress });
         let head = ReadingsHead { receipt, idempotency: key.map(idempotency) };
-        let taken =
-            self.hand_over(head, new_points, columns).map_err(|refusal| problems::refused(&refusal))?;
+        let taken = self
+            .hand_over(tenant, head, new_points, columns)
+            .map_err(|refusal| problems::refused(&refusal))?;
         let node = Arc::clone(self);
         Ok(Box::pin(async move {
             let taken = taken.await.map_err(NotTaken::into_problem)?;
@@ -130,12 +133,13 @@ impl Node {
     /// before that is known.
     pub(super) fn hand_over(
         self: &Arc<Self>,
+        tenant: TenantId,
         head: ReadingsHead,
         new_points: Vec<NewPoint>,
         columns: Columns,
     ) -> Result<Taken, Refusal> {
         if new_points.is_empty() {
-            let durable = self.submit_to_log(head, Ready { new_points, columns, place: None })?;
+            let durable = self.submit_to_log(tenant, head, Ready { new_points, columns, place: None })?;
             return Ok(Box::pin(async { Ok(durable.await.unwrap_or(Err(Refusal::UnknownOutcome))?) }));
         }
         let new_points = self.with_units(new_points);
@@ -161,7 +165,7 @@ impl Node {
                 new_points::make(&node.shared, &node.committer, weighed, columns, Maker::Source, may_go_on);
             let ready = made.await?;
             may_go_on()?;
-            let durable = node.submit_to_log(head, ready)?;
+            let durable = node.submit_to_log(tenant, head, ready)?;
             drop(reserved);
             Ok(durable.await.unwrap_or(Err(Refusal::UnknownOutcome))?)
         }))
@@ -182,13 +186,15 @@ impl Node {
 
     fn submit_to_log(
         &self,
+        tenant: TenantId,
         head: ReadingsHead,
         ready: Ready,
     ) -> Result<oneshot::Receiver<Result<Accepted, Refusal>>, Refusal> {
         let Ready { mut new_points, mut columns, place } = ready;
         let _held = self.shared.retired.renew(&self.shared.points, &mut columns, &mut new_points);
         let (reply, durable) = oneshot::channel();
-        let item = Submission::Readings(ReadingsSubmission { head, new_points, columns, place, reply });
+        let item =
+            Submission::Readings(ReadingsSubmission { tenant, head, new_points, columns, place, reply });
         let bound = item.max_len();
         self.committer.submit(item, bound).map_err(|refused| self.too_large(bound, &refused.error))?;
         Ok(durable)

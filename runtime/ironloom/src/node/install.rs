@@ -35,7 +35,9 @@ use ironloom_apps::wiring::Wiring;
 use ironloom_sandbox::LoadedApp;
 use ironloom_storage::failpoint;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{self, Digest, Generation, InstallationId, Sequence, SlotName};
+use ironloom_types::ids::{
+    self, Digest, Generation, InstallationId, LastGenerations, Sequence, SlotName, TenantId,
+};
 
 /// A request with the package that it names.
 type Request = (InstallRequest, Arc<KnownPackage>);
@@ -48,14 +50,30 @@ struct New {
     inputs: Vec<SlotName>,
 }
 
+/// Whose installations these are: one request is one tenant's.
+pub(super) fn tenant_of<'r>(requests: impl IntoIterator<Item = &'r InstallRequest>) -> TenantId {
+    requests.into_iter().next().map_or(TenantId::NOBODY, |request| request.id.tenant())
+}
+
 impl Node {
+    /// The next generation of a tenant. The fold learns of one only with its record: the next one given must not wait for that.
+    pub(super) fn next_generation(&self, given: &mut LastGenerations, tenant: TenantId) -> Generation {
+        let next = self.shared.last_generation(tenant).max(given.of(tenant)).next();
+        given.note(next);
+        next
+    }
+
     /// Installs all, or none and says why; or says what an install would do.
     pub(super) async fn add_installations(
         self: Arc<Self>,
-        requests: Vec<InstallRequest>,
+        tenant: TenantId,
+        mut requests: Vec<InstallRequest>,
         dry_run: bool,
     ) -> Answer<Vec<Installed>> {
         self.check_space()?;
+        for request in &mut requests {
+            request.id = request.id.clone().within(tenant);
+        }
         if !dry_run {
             requests.iter().enumerate().try_for_each(|(at, request)| {
                 check_new_publisher(request)
@@ -66,7 +84,7 @@ impl Node {
         let _held: Vec<_> = packages.into_iter().map(|package| self.admin.last_use.hold(package)).collect();
         let List { place, requests, planned, routes, config } = self.planned(requests).await?;
         let apps = self.load_all(&requests, &planned).await?;
-        let moment = self.moment();
+        let moment = self.moment(tenant);
         let new = requests.iter().zip(&planned).zip(apps);
         let new: Vec<New> = new
             .map(|((request, planned), code)| New::of(request, planned, code, &self.admin.contexts, moment))
@@ -120,18 +138,17 @@ impl Node {
         let mut given = self.installing_under(config).await?;
         self.check_again(requests, &new)?;
         let kept = self.kept_again(requests).await?;
-        let mut trust = self.trust();
+        let mut trust = self.trust(tenant_of(requests.iter().map(|(request, _)| request)));
         let (mut records, mut apps) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
         for (at, (((request, known), mut new), kept)) in requests.iter().zip(new).zip(kept).enumerate() {
-            // The fold learns of a generation only with its record: the next one given must not wait for that.
-            *given = self.shared.last_generation().max(*given).next();
+            let generation = self.next_generation(&mut given, request.id.tenant());
             let owner = trust.check(known, Named::of(request));
             let is_theirs = kept.as_ref().map_or(Ok(()), |kept| trust.check_same_publisher(&kept.ended));
             let owner = is_theirs
                 .and(owner)
                 .map_err(|problem| several::of_item(problem, at, &request.id, requests.len()))?;
             let NewInstallation { installation, revision, meta, .. } = &mut new.installation;
-            (installation.begun, revision.begun) = (*given, *given);
+            (installation.begun, revision.begun) = (generation, generation);
             installation.publisher = trust.owner_of(&installation.app);
             match kept {
                 // Another one than was planned with.
@@ -143,12 +160,12 @@ impl Node {
                         requests.len(),
                     ));
                 }
-                Some(kept) => new.adopt(&kept, &known.manifest, self.moment()),
+                Some(kept) => new.adopt(&kept, &known.manifest, self.moment(request.id.tenant())),
                 None => {
-                    installation.generation = *given;
+                    installation.generation = generation;
                     let from = request.from.unwrap_or_default();
                     if from == StartFrom::Now {
-                        revision.from = self.shared.journal.last().next();
+                        revision.from = self.shared.journal.of(request.id.tenant()).last().next();
                     }
                     let cursor = Sequence(revision.from.0 - 1);
                     *meta = first_meta((from, cursor), &known.manifest, revision, self.shared.clock.now());
@@ -201,11 +218,11 @@ impl Node {
     /// Checks what needs no plan: each id is free, none comes twice, and the packages are there. Returns those that are.
     fn known_of<'r>(
         &self,
-        requests: impl Iterator<Item = &'r InstallRequest>,
+        requests: impl Iterator<Item = &'r InstallRequest> + Clone,
         wrong: &mut Wrong<'r>,
     ) -> Vec<Option<Arc<KnownPackage>>> {
         let mut given = BTreeSet::new();
-        let mut trust = self.trust();
+        let mut trust = self.trust(tenant_of(requests.clone()));
         let known = requests.enumerate().map(|(at, request)| {
             let InstallRequest { id, package, .. } = request;
             let problem = if self.lanes.of(id).is_some() {

@@ -18,7 +18,7 @@ use ironloom_apps::manifest::Manifest;
 use ironloom_storage::log::Room;
 use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::SECOND;
-use ironloom_types::ids::{Digest, InstallationId, Sequence, SlotName};
+use ironloom_types::ids::{Digest, InstallationId, Sequence, SlotName, TenantId};
 
 impl Node {
     /// The lane of an installation, or 404.
@@ -43,10 +43,10 @@ impl Node {
         })
     }
 
-    /// The installations by id.
-    pub(super) fn list_installations(&self, page: &PageQuery) -> Page<Installation> {
+    /// A tenant's installations by id.
+    pub(super) fn list_installations(&self, tenant: TenantId, page: &PageQuery) -> Page<Installation> {
         // With one more it is known whether the page is the last.
-        let lanes = self.lanes.behind(page.after.as_deref(), page.limit.saturating_add(1));
+        let lanes = self.lanes.behind(tenant, page.after.as_deref(), page.limit.saturating_add(1));
         let mut filling = Filling::new(page.limit);
         let more = filling.extend(lanes.iter().map(|lane| self.show_lane(lane)));
         let next = filling.items.last().filter(|_| more).map(|last| last.id.to_string());
@@ -68,7 +68,7 @@ impl Node {
         let (revision, manifest) = (&newest.revision, &newest.manifest);
         let mut shown = show(&installation, revision, manifest, &meta, state, self.lag(lane));
         shown.signers = self.signers(installation.package);
-        shown.against = self.against(installation.package);
+        shown.against = self.against(lane.id.tenant(), installation.package);
         shown.waits_for_consent =
             self.shared.consents.read().get(&lane.id).map(|asked| asked.version.to_string());
         shown.pending_revisions = pending_revisions(lane);
@@ -149,8 +149,9 @@ impl Node {
             let queue = lane.queue.lock();
             (queue.noted() as u64, queue.behind_from())
         };
-        let in_journal =
-            behind.map_or(0, |behind| (self.shared.journal.last().0 + 1).saturating_sub(behind.0));
+        let in_journal = behind.map_or(0, |behind| {
+            (self.shared.journal.of(lane.id.tenant()).last().0 + 1).saturating_sub(behind.0)
+        });
         (noted + in_journal, in_journal > 0)
     }
 
@@ -161,7 +162,7 @@ impl Node {
             let queue = lane.queue.lock();
             (queue.head_time(), queue.behind_from())
         };
-        let oldest = head.or_else(|| self.shared.journal.time_from(behind?).ok()?);
+        let oldest = head.or_else(|| self.shared.journal.of(lane.id.tenant()).time_from(behind?).ok()?);
         let seconds = oldest
             .map_or(0.0, |oldest| self.shared.clock.now().0.saturating_sub(oldest.0) as f64 / SECOND as f64);
         let expires = oldest.zip(self.config.load().journal.max_age).map(|(oldest, age)| oldest.plus(age.0));

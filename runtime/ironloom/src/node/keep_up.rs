@@ -127,7 +127,7 @@ pub(super) async fn watch(node: Weak<Node>) {
             lanes = found_lanes(&node, lanes);
             idle_at = None;
         }
-        let end = node.shared.journal.last();
+        let end = node.shared.journal.come();
         if idle_at == Some(end) {
             drop(node);
             tokio::time::sleep(LOOK).await;

@@ -8,7 +8,7 @@ use crate::records::alarm::AlarmRecord;
 use crate::records::installation::Installation;
 use crate::records::lane::LaneMeta;
 use ironloom_apps::manifest::Manifest;
-use ironloom_types::ids::{Generation, InstallationId};
+use ironloom_types::ids::{Generation, InstallationId, TenantId};
 
 /// A generation that is kept, with what an installation takes over besides the state.
 #[derive(Clone, Debug)]
@@ -32,11 +32,12 @@ impl Kept {
 }
 
 impl Node {
-    /// The states that are kept, in the order of the generations.
-    pub(super) fn list_kept(&self, page: &PageQuery) -> Answer<Page<KeptState>> {
+    /// A tenant's states that are kept, in the order of the generations.
+    pub(super) fn list_kept(&self, tenant: TenantId, page: &PageQuery) -> Answer<Page<KeptState>> {
+        // Generations count from 1.
         let after = match page.after.as_deref().map(str::parse) {
-            None => None,
-            Some(Ok(after)) => Some(Generation(after)),
+            None => Generation::of(tenant, 0),
+            Some(Ok(after)) => Generation::of(tenant, after),
             Some(Err(_)) => {
                 let detail = "`after` must be the `next` of the page before, a number";
                 return Err(Problem::malformed("bad-parameter", detail).at(Place::field("after")));
@@ -46,7 +47,7 @@ impl Node {
         let (items, next) = fill(
             page.limit,
             |behind: Option<&(Generation, Gone)>, most| {
-                self.shared.gone_behind(behind.map_or(after, |(generation, _)| Some(*generation)), most)
+                self.shared.gone_behind(behind.map_or(after, |(generation, _)| *generation), most)
             },
             |(generation, gone)| {
                 self.show_kept(*generation, gone).map_err(|error| fault = Some(error)).ok().flatten()
@@ -132,7 +133,7 @@ impl Node {
                 let of_id = || removed.iter().rev().filter(|(_, gone)| gone.installation == *id);
                 of_id().find(|(_, gone)| !gone.removed.purge).or_else(|| of_id().next())
             }
-            Adopt::Generation(generation) => removed.get_key_value(&generation),
+            Adopt::Generation(generation) => removed.get_key_value(&generation.within(id.tenant())),
         };
         let Some((generation, gone)) = found else {
             return Err(match adopt {
@@ -162,7 +163,7 @@ impl Node {
         let Some(lane) = shared.stored_lane(generation)? else { return Ok(None) };
         let Some(ended) = lane.ended else { return Ok(None) };
         let mut meta = lane.meta;
-        let later = shared.gone_behind(Some(generation), usize::MAX).into_iter();
+        let later = shared.gone_behind(generation, usize::MAX).into_iter();
         for (later, _) in later.filter(|(_, other)| other.installation == gone.installation) {
             let published = shared.stored_lane(later)?.and_then(|later| later.meta.dealt_with());
             meta.note_published(published);

@@ -98,7 +98,7 @@ impl Found {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use ironloom_types::ids::PointPath;
+    use ironloom_types::ids::{PointPath, TenantId};
 
     fn config(mapping: &str, most: usize) -> ConnectorConfig {
         let text = format!(
@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn point(path: &str) -> NewPoint {
-        NewPoint { path: PointPath::new(path).unwrap(), unit: None }
+        NewPoint { path: PointPath::new(TenantId::MAIN, path).unwrap(), unit: None }
     }
 
     #[test]

@@ -96,7 +96,7 @@ use ironloom_sandbox::Sandbox;
 use ironloom_storage::log::CommitterHandle;
 use ironloom_storage::store::{DataLock, Files};
 use ironloom_trust::audit::Outcome;
-use ironloom_types::ids::{Generation, InstallationId};
+use ironloom_types::ids::{Generation, InstallationId, LastGenerations};
 
 /// A node that runs.
 pub(crate) struct Node {
@@ -165,8 +165,8 @@ type WantedConnectors = Arc<BTreeMap<String, Wanted>>;
 /// The state that changes by admins need besides the lanes.
 struct Admin {
     /// Held for the last check and the record of whatever adds or removes packages and installations,
-    /// never while something is compiled, planned or counted. Holds the last generation that was given.
-    installing: tokio::sync::Mutex<Generation>,
+    /// never while something is compiled, planned or counted. Holds the last generations that were given.
+    installing: tokio::sync::Mutex<LastGenerations>,
     /// Installs at a time from the plan to the record: each holds the matches of its inputs.
     planning: Arc<Semaphore>,
     /// Held while an app brings its state into another form: two copies of it are in memory.
@@ -204,7 +204,7 @@ struct Admin {
 impl Default for Admin {
     fn default() -> Self {
         Self {
-            installing: tokio::sync::Mutex::new(Generation(0)),
+            installing: tokio::sync::Mutex::default(),
             planning: Arc::new(Semaphore::new(2)),
             migrating: tokio::sync::Mutex::default(),
             copying: Semaphore::new(copies::AT_ONCE),
@@ -414,7 +414,7 @@ fn told(record: &AdminRecord) -> String {
                 "installation {id} misses {missed} readings that wait for it: they are past the journal's retention"
             )
         }
-        AdminRecord::Dropped { before } => {
+        AdminRecord::Dropped { before, .. } => {
             format!("readings before sequence {before} are past the journal's retention and were dropped")
         }
         AdminRecord::Expired(expired) => told_expired(expired),

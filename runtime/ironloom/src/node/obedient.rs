@@ -10,6 +10,7 @@ use crate::api::host::{Obeyed, SetPointEnd};
 use crate::fold::submission::Accepted;
 use crate::outbox::{Answer, Router, Settlement};
 use crate::records::intent::Ended;
+use ironloom_types::ids::TenantId;
 
 /// The connector that all of them have.
 const OBEDIENT: &str = "obedient";
@@ -34,7 +35,7 @@ impl Node {
         });
         let mut recorded: Option<Pushed> = None;
         for ends in ends.chunks(MOST_ENDS) {
-            let Accepted { accepted, through, duplicate } = self.write_down(ends).await?;
+            let Accepted { accepted, through, duplicate } = self.write_down(TenantId::MAIN, ends).await?;
             let before = recorded.map_or(0, |before| before.accepted);
             recorded = Some(Pushed { accepted: before + accepted, through, duplicate });
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::sink::{of_not_taken, of_refusal};
 use super::{Node, alarms};
-use crate::connectors::{Looked, OutAlarm, OutReading, Outgoing, SinkError, Submitted};
+use crate::connectors::{Looked, OutAlarm, OutReading, Outgoing, SinkError, Submitted, TENANT};
 use crate::fold::alarm_news::{AlarmNews, NewsPlace};
 use crate::fold::journal::JournalError;
 use crate::records::alarm::AlarmRecord;
@@ -67,11 +67,11 @@ impl NodeOutgoing {
 impl Outgoing for NodeOutgoing {
     fn last(&self) -> Published {
         let shared = &self.0.shared;
-        Published { readings: shared.journal.last(), alarms: shared.alarm_news.last() }
+        Published { readings: shared.journal.of(TENANT).last(), alarms: shared.alarm_news.last() }
     }
 
     fn read(&self, after: Sequence, take: &mut dyn FnMut(&OutReading<'_>) -> bool) -> Result<Looked, String> {
-        let journal = &self.0.shared.journal;
+        let journal = self.0.shared.journal.of(TENANT);
         let kept = Sequence(journal.first().0.saturating_sub(1)).max(after);
         let missed = kept.0 - after.0;
         match journal.find(&Filter::after(kept)) {
@@ -94,6 +94,8 @@ impl Outgoing for NodeOutgoing {
             match shared.alarm_change(change)? {
                 NewsPlace::NotYet => break,
                 NewsPlace::Gone => looked.missed += 1,
+                // Another tenant's is none of theirs.
+                NewsPlace::Here(news) if news.installation.tenant() != TENANT => {}
                 NewsPlace::Here(news) => match shared.changed_alarm(&news)? {
                     None => looked.missed += 1,
                     Some(alarm) => {
@@ -116,7 +118,7 @@ impl Outgoing for NodeOutgoing {
     fn publish_through(&self, connector: &str, through: Published) -> Result<Submitted, SinkError> {
         let receipt = Receipt::Published { name: connector.into(), through };
         let head = ReadingsHead { receipt: Some(receipt), idempotency: None };
-        let durable = self.0.hand_over(head, Vec::new(), Columns::default()).map_err(of_refusal)?;
+        let durable = self.0.hand_over(TENANT, head, Vec::new(), Columns::default()).map_err(of_refusal)?;
         Ok(Box::pin(async move { durable.await.map(drop).map_err(of_not_taken) }))
     }
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::fold::points::Points;
 use ironloom_apps::binding::{Bindings, InputBinding, OutputBinding};
 use ironloom_apps::ordered::{Ordered, each_of, each_written};
-use ironloom_types::ids::PointNumber;
+use ironloom_types::ids::{PointNumber, PointPath, TenantId};
 use ironloom_types::limits::MAX_MATCHES;
 
 /// Looks at the order for one request: two for each point that it may match, and as many for others. Some seconds with a
@@ -28,7 +28,7 @@ pub(super) struct PathOrder {
     order: Mutex<Arc<Order>>,
 }
 
-type Place = (Arc<str>, PointNumber);
+type Place = (PointPath, PointNumber);
 
 #[derive(Clone, Debug, Default)]
 struct Order {
@@ -83,12 +83,20 @@ struct Searched<'s> {
 }
 
 impl PathOrder {
-    /// The next points behind the path `after` that begin with `prefix`, at most so many. Some may be gone.
-    pub(super) fn page(&self, points: &Points, prefix: &str, after: Option<&str>, most: usize) -> Vec<Place> {
+    /// The next points of a tenant behind the path `after` that begin with `prefix`, at most so many. Some may be gone.
+    pub(super) fn page(
+        &self,
+        points: &Points,
+        tenant: TenantId,
+        prefix: &str,
+        after: Option<&str>,
+        most: usize,
+    ) -> Vec<Place> {
         let order = self.as_of_now(points);
         let behind = |places: &[Place]| {
-            let from = places.partition_point(|(path, _)| **path < *prefix);
-            from.max(after.map_or(0, |after| places.partition_point(|(path, _)| **path <= *after)))
+            let from = first(places, tenant, prefix);
+            let past = |after| places.partition_point(|(path, _)| order_of(path) <= (tenant, after));
+            from.max(after.map_or(0, past))
         };
         let mut sorted = order.sorted[behind(&order.sorted)..].iter().peekable();
         let mut recent = order.recent[behind(&order.recent)..].iter().peekable();
@@ -98,7 +106,7 @@ impl PathOrder {
             (None, _) => recent.next(),
         };
         std::iter::from_fn(next)
-            .take_while(|(path, _)| path.starts_with(prefix))
+            .take_while(|(path, _)| path.tenant() == tenant && path.as_str().starts_with(prefix))
             .take(most)
             .cloned()
             .collect()
@@ -177,32 +185,31 @@ impl PathOrder {
 impl Ordered for Searched<'_> {
     type Item = PointNumber;
 
-    fn seek(&self, text: &str) -> Option<&str> {
+    fn seek(&self, tenant: TenantId, text: &str) -> Option<&str> {
         if !self.looks.one() {
             return None;
         }
-        self.order.seek(text)
+        self.order.seek(tenant, text)
     }
 
-    fn each(&self, text: &str, see: &mut dyn FnMut(&PointNumber)) {
+    fn each(&self, tenant: TenantId, text: &str, see: &mut dyn FnMut(&PointNumber)) {
         if self.looks.one() {
-            self.order.each(text, see);
+            self.order.each(tenant, text, see);
         }
     }
 }
 
 impl Order {
-    fn seek(&self, text: &str) -> Option<&str> {
-        let first = |places: &'_ [Place]| places.partition_point(|(path, _)| **path < *text);
-        let old = self.sorted.get(first(&self.sorted));
-        let new = self.recent.get(first(&self.recent));
-        old.into_iter().chain(new).map(|(path, _)| &**path).min()
+    fn seek(&self, tenant: TenantId, text: &str) -> Option<&str> {
+        let found = [&self.sorted, &self.recent].map(|places| places.get(first(places, tenant, text)));
+        let own = found.into_iter().flatten().filter(|(path, _)| path.tenant() == tenant);
+        own.map(|(path, _)| path.as_str()).min()
     }
 
-    fn each(&self, text: &str, see: &mut dyn FnMut(&PointNumber)) {
+    fn each(&self, tenant: TenantId, text: &str, see: &mut dyn FnMut(&PointNumber)) {
         for places in [&self.sorted, &self.recent] {
-            let from = places.partition_point(|(path, _)| **path < *text);
-            places[from..].iter().take_while(|(path, _)| **path == *text).for_each(|(_, number)| see(number));
+            let own = places[first(places, tenant, text)..].iter();
+            own.take_while(|(path, _)| order_of(path) == (tenant, text)).for_each(|(_, number)| see(number));
         }
     }
 
@@ -221,7 +228,7 @@ impl Order {
             *self = Self::default();
         }
         let mut new = Vec::new();
-        self.seen = points.each_from(self.seen, |number, point| new.push((point.path.to_arc(), number)));
+        self.seen = points.each_from(self.seen, |number, point| new.push((point.path.clone(), number)));
         if new.is_empty() {
             return;
         }
@@ -231,6 +238,15 @@ impl Order {
             merge(&mut self.sorted, std::mem::take(&mut self.recent));
         }
     }
+}
+
+/// The place of the first path of a tenant that isn't before this text.
+fn first(places: &[Place], tenant: TenantId, text: &str) -> usize {
+    places.partition_point(|(path, _)| order_of(path) < (tenant, text))
+}
+
+fn order_of(path: &PointPath) -> (TenantId, &str) {
+    (path.tenant(), path.as_str())
 }
 
 /// Puts sorted points between others: each is looked up, the others are only moved.
@@ -261,7 +277,10 @@ mod tests {
 
     fn add(points: &Points, path: &str) {
         let number = PointNumber(points.names().given() as u32);
-        points.add_for_test([(number, Some(NewPoint { path: PointPath::new(path).unwrap(), unit: None }))]);
+        points.add_for_test([(
+            number,
+            Some(NewPoint { path: PointPath::new(TenantId::MAIN, path).unwrap(), unit: None }),
+        )]);
     }
 
     proptest! {
@@ -283,7 +302,7 @@ mod tests {
                 }
                 let mut listed: Vec<String> = Vec::new();
                 loop {
-                    let page = order.page(&points, &prefix, listed.last().map(String::as_str), most);
+                    let page = order.page(&points, TenantId::MAIN, &prefix, listed.last().map(String::as_str), most);
                     prop_assert!(page.len() <= most);
                     for (path, number) in &page {
                         prop_assert_eq!(points.names().number(path), Some(*number));
@@ -302,7 +321,7 @@ mod tests {
     #[test]
     fn the_points_of_bindings_are_found_old_and_new() {
         let (points, order) = (Points::default(), PathOrder::default());
-        let patterns = ["a/{x}/w", "a/1/{y}"].map(|text| Pattern::new(text).unwrap());
+        let patterns = ["a/{x}/w", "a/1/{y}"].map(|text| Pattern::new(TenantId::MAIN, text).unwrap());
         let inputs = [InputBinding {
             name: SlotName::new("in").unwrap(),
             value_type: ValueType::Real,
@@ -313,7 +332,10 @@ mod tests {
         let mut expected = Vec::new();
         for round in 0..10 {
             for path in [format!("a/{round}/w"), format!("b/{round}/w"), format!("a/1/{round}")] {
-                if patterns.iter().any(|pattern| pattern.matches(&PointPath::new(&path).unwrap())) {
+                if patterns
+                    .iter()
+                    .any(|pattern| pattern.matches(&PointPath::new(TenantId::MAIN, &path).unwrap()))
+                {
                     expected.push(PointNumber(points.names().given() as u32));
                 }
                 add(&points, &path);
@@ -322,7 +344,7 @@ mod tests {
             assert_eq!((found.numbers, found.seen.0 as usize), (expected.clone(), points.names().given()));
         }
         assert_eq!(expected.len(), 20);
-        let target = Target::Default { prefix: "b/3/w".into() };
+        let target = Target::Default { prefix: PointPath::new(TenantId::MAIN, "b/3/w").unwrap() };
         let (name, kind) = (SlotName::new("out").unwrap(), OutputKind::Derived);
         let output = OutputBinding { name, kind, value_type: ValueType::Real, unit: None, target };
         let bindings = Bindings { inputs: Vec::new(), outputs: vec![output] };
@@ -338,7 +360,7 @@ mod tests {
             value_type: ValueType::Real,
             unit: None,
             conversions: Vec::new(),
-            patterns: vec![Pattern::new(pattern).unwrap()],
+            patterns: vec![Pattern::new(TenantId::MAIN, pattern).unwrap()],
         };
         let bound = |patterns: &[&str], looks: &Looks| {
             let inputs = patterns.iter().map(|pattern| input(pattern)).collect();
@@ -360,7 +382,7 @@ mod tests {
         for round in 0..9 {
             let first = points.names().given();
             (0..GONE).for_each(|number| add(&points, &format!("a/{number}")));
-            let page = order.page(&points, "", None, usize::MAX);
+            let page = order.page(&points, TenantId::MAIN, "", None, usize::MAX);
             assert!(page.len() <= 4 * GONE, "{round}: {}", page.len());
             let gone: Vec<_> = (first..first + GONE).map(|number| PointNumber(number as u32)).collect();
             points.remove_for_test(&gone);

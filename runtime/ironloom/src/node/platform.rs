@@ -20,7 +20,7 @@ use crate::lanes::Lane;
 use ironloom_storage::log::Room;
 use ironloom_trust::audit::Said;
 use ironloom_types::clock::{Source, host_time};
-use ironloom_types::ids::AppId;
+use ironloom_types::ids::{AppId, TenantId};
 
 /// Installations without code that `/readyz` names.
 pub(super) const MAX_NOTES: usize = 10;
@@ -139,8 +139,13 @@ impl Platform for NodeFacade {
         Box::pin(found_aside(move || node.show_offers(&id)))
     }
 
-    fn fetch_package(&self, id: AppId, request: FetchRequest) -> Later<'_, (PackageInfo, bool)> {
-        Box::pin(to_its_end(Arc::clone(&self.0).fetch_package(id, request)))
+    fn fetch_package(
+        &self,
+        tenant: TenantId,
+        id: AppId,
+        request: FetchRequest,
+    ) -> Later<'_, (PackageInfo, bool)> {
+        Box::pin(to_its_end(Arc::clone(&self.0).fetch_package(tenant, id, request)))
     }
 
     fn connector_dead_letters(&self, name: &str, query: NumberedQuery) -> Answer<Page<ConnectorDeadLetter>> {

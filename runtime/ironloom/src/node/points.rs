@@ -12,7 +12,7 @@ use crate::api::facade::{
 };
 use crate::records::admin::{AdminRecord, PointSet};
 use ironloom_apps::unit;
-use ironloom_types::ids::{Generation, PointNumber, PointPath, Sequence};
+use ironloom_types::ids::{Generation, PointNumber, PointPath, Sequence, TenantId};
 
 /// The longest description of a point, in bytes. Beyond: refused.
 const MAX_DESCRIPTION: usize = 256;
@@ -26,7 +26,7 @@ impl Node {
         let (latest, origin) = match self.point_item(number) {
             None => (None, None),
             Some(item) => {
-                let origin = self.origin_of(item.sequence);
+                let origin = self.origin_of(path.tenant(), item.sequence);
                 let (value, at, quality, sequence) = (item.value, item.at, item.quality, item.sequence);
                 (Some(LatestReading { value, at, quality, sequence }), origin)
             }
@@ -57,13 +57,13 @@ impl Node {
     }
 
     fn point_or_404(&self, path: &PointPath) -> Answer<PointNumber> {
-        let number = self.shared.points.names().number(path.as_str());
+        let number = self.shared.points.names().number(path);
         number.ok_or_else(|| no_such_point(path))
     }
 
     /// The generation that derived a reading.
-    fn origin_of(&self, sequence: Sequence) -> Option<Generation> {
-        let chunk = self.shared.journal.chunk_from(sequence).ok()??;
+    fn origin_of(&self, tenant: TenantId, sequence: Sequence) -> Option<Generation> {
+        let chunk = self.shared.journal.of(tenant).chunk_from(sequence).ok()??;
         let row = (0..chunk.len()).find(|row| chunk.sequence(*row) == sequence)?;
         Some(chunk.run(row).origin).filter(|origin| *origin != Generation(0))
     }
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_cant_be_said_of_a_point_is_refused() {
-        let path = |text: &str| PointPath::new(text).unwrap();
+        let path = |text: &str| PointPath::new(TenantId::MAIN, text).unwrap();
         let kind = |at: &str, request: PointRequest| {
             check_request(&path(at), &request).err().map(|problem| problem.kind.clone())
         };

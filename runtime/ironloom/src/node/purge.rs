@@ -225,11 +225,12 @@ mod tests {
     use super::*;
     use crate::fold::Removed;
     use ironloom_types::clock::Timestamp;
+    use ironloom_types::ids::TenantId;
 
     #[test]
     fn points_go_with_the_last_that_has_or_keeps_them() {
         let gone = |id: &str, at: u64, purge| Gone {
-            installation: InstallationId::new(id).unwrap(),
+            installation: InstallationId::new(TenantId::MAIN, id).unwrap(),
             removed: Removed { at: Timestamp(at), purge },
             package: None,
         };
@@ -245,7 +246,7 @@ mod tests {
         let records =
             to_purge(&removed, |_, gone| gone.removed.at <= Timestamp(5), |id| id.as_str() == "lives");
         let purged = |id: &str, generations: &[u64], points| AdminRecord::Purged {
-            id: InstallationId::new(id).unwrap(),
+            id: InstallationId::new(TenantId::MAIN, id).unwrap(),
             generations: generations.iter().copied().map(Generation).collect(),
             points,
         };

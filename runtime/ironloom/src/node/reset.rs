@@ -15,7 +15,7 @@ use crate::records::admin::{self, AdminRecord, NewInstallation};
 use crate::records::installation::{Installation, Revision};
 use crate::records::lane::LaneMeta;
 use ironloom_types::clock::host_time;
-use ironloom_types::ids::{self, Generation, Sequence};
+use ironloom_types::ids::{self, Generation, Sequence, TenantId};
 
 /// A generation as it would begin.
 struct Begins {
@@ -37,8 +37,9 @@ impl Node {
         let newest = lane.newest();
         let place = Arc::clone(&self.admin.planning).acquire_owned().await;
         let _place = place.map_err(|error| problems::internal(&error))?;
-        let (node, term) = (Arc::clone(&self), Arc::clone(&newest));
-        let Begins { cursor, routes, backlog } = found_aside(move || node.begins(&term, from)).await?;
+        let (node, term, tenant) = (Arc::clone(&self), Arc::clone(&newest), lane.id.tenant());
+        let Begins { cursor, routes, backlog } =
+            found_aside(move || node.begins(tenant, &term, from)).await?;
         let waits = lane.queue.lock().pending().filter(|waits| *waits <= cursor);
         let mut warnings = Vec::new();
         if let Some(waits) = waits {
@@ -54,13 +55,13 @@ impl Node {
     }
 
     /// Looks at points and journal: waits for the disk.
-    fn begins(&self, term: &Term, from: StartFrom) -> Answer<Begins> {
-        let cursor = self.cursor(from)?;
+    fn begins(&self, tenant: TenantId, term: &Term, from: StartFrom) -> Answer<Begins> {
+        let cursor = self.cursor(tenant, from)?;
         let bindings = &term.revision.bindings;
         let changes = self.shared.routing.read().changes();
         let routes = self.matched(bindings);
         let points = || routes.matches().iter().map(|(point, _)| *point).collect();
-        let backlog = self.count_readings(cursor, points, Instant::now())?;
+        let backlog = self.count_readings(tenant, cursor, points, Instant::now())?;
         Ok(Begins { cursor, routes: PreparedRoutes { routes, changes }, backlog })
     }
 
@@ -84,9 +85,9 @@ impl Node {
             return Err(Problem::conflict("revision", detail).hint("Send the request again."));
         }
         let mut given = self.admin.installing.lock().await;
-        *given = self.shared.last_generation().max(*given).next();
-        let generation = *given;
-        let cursor = if from == StartFrom::Now { self.shared.journal.last() } else { cursor };
+        let generation = self.next_generation(&mut given, lane.id.tenant());
+        let cursor =
+            if from == StartFrom::Now { self.shared.journal.of(lane.id.tenant()).last() } else { cursor };
         let new = self.next_life(&lane, newest, generation, (from, cursor));
         let context = self.admin.contexts.of(&newest.manifest, &new.revision, &new.revision.limits);
         let reset = admin::Reset { ended: turn.ended(), at: host_time(), new };

@@ -18,7 +18,7 @@ use crate::fold::{BELIEVED_AFTER, Retention, read_aside};
 use crate::lanes::Lane;
 use crate::records::admin::AdminRecord;
 use ironloom_types::clock::{Source, Timestamp};
-use ironloom_types::ids::{Generation, Revision, Sequence};
+use ironloom_types::ids::{Generation, Revision, Sequence, TenantId};
 use ironloom_types::work::Gap;
 
 /// The interval at which blocks that are due are looked for.
@@ -50,10 +50,17 @@ impl Node {
         self.warn_of_what_expires(Limits { age, bytes: bytes.map(|bytes| bytes.0) });
         let retention =
             Retention { before, max_bytes: self.config.load().journal.max_bytes.map(|bytes| bytes.0) };
-        let Some(before) = self.shared.journal.due_to_go(retention) else { return Ok(()) };
+        for (tenant, before) in self.shared.journal.due_to_go(retention).iter() {
+            self.drop_before(tenant, before).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops a tenant's readings before this sequence, once those who miss some know it.
+    async fn drop_before(self: &Arc<Self>, tenant: TenantId, before: Sequence) -> Answer<()> {
         loop {
-            let waiting = self.waiting(before);
-            let missed = self.missed(&waiting, before).await?;
+            let waiting = self.waiting(tenant, before);
+            let missed = self.missed(tenant, &waiting, before).await?;
             for (lane, gaps) in &missed {
                 if let Some(counted) = waiting.get(lane) {
                     self.move_on(*lane, *counted, gaps, before).await?;
@@ -65,8 +72,8 @@ impl Node {
                 let before = waiting.get(lane).filter(|before| before.is_as(now));
                 before.is_some_and(|before| before.first <= now.first) && !missed.contains_key(lane)
             };
-            if self.waiting(before).iter().all(is_known) {
-                return self.change(AdminRecord::Dropped { before }).await;
+            if self.waiting(tenant, before).iter().all(is_known) {
+                return self.change(AdminRecord::Dropped { tenant, before }).await;
             }
         }
     }
@@ -87,11 +94,11 @@ impl Node {
         }
     }
 
-    /// The lanes that wait, or may wait, for readings before this sequence, by number.
-    fn waiting(&self, before: Sequence) -> BTreeMap<u32, Waiting> {
+    /// The lanes of a tenant that wait, or may wait, for readings before this sequence, by number.
+    fn waiting(&self, tenant: TenantId, before: Sequence) -> BTreeMap<u32, Waiting> {
         let first = |lane: &Arc<Lane>| lane.queue.lock().pending().filter(|first| *first < before);
         let waiting = |lane: &Arc<Lane>| Some((lane.number, Waiting::of(lane, first(lane)?)));
-        self.lanes.all().iter().filter_map(waiting).collect()
+        self.lanes.behind(tenant, None, usize::MAX).iter().filter_map(waiting).collect()
     }
 
     /// Moves a lane on that misses this, as it was counted. Where it has gone on or was changed since, that is counted
@@ -109,7 +116,8 @@ impl Node {
         let gaps = if waiting == counted {
             gaps.to_vec()
         } else {
-            let mut counted = self.missed(&BTreeMap::from([(number, waiting)]), before).await?;
+            let mut counted =
+                self.missed(lane.id.tenant(), &BTreeMap::from([(number, waiting)]), before).await?;
             let Some(gaps) = counted.remove(&number) else { return Ok(()) };
             gaps
         };
@@ -120,12 +128,13 @@ impl Node {
     /// The readings that these lanes miss where the journal begins at `before`, counted in one pass.
     async fn missed(
         &self,
+        tenant: TenantId,
         waiting: &BTreeMap<u32, Waiting>,
         before: Sequence,
     ) -> Answer<BTreeMap<u32, Vec<Gap>>> {
         let first: BTreeMap<u32, Sequence> =
             waiting.iter().map(|(lane, waiting)| (*lane, waiting.first)).collect();
-        let missed = read_aside(&self.shared, move |shared| shared.missed(&first, before)).await;
+        let missed = read_aside(&self.shared, move |shared| shared.missed(tenant, &first, before)).await;
         let missed = missed.map_err(|error| problems::internal(&error))?;
         let named = missed.into_iter().map(|(number, by_input)| {
             let gap = |(slot, Missed { first, last, count })| Gap { slot, first, last, count };

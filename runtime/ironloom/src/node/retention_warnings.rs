@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 
 use super::Node;
-use crate::fold::journal::Journal;
+use crate::fold::journal::OneJournal;
 use crate::telemetry::events::What;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId, Sequence};
@@ -46,7 +46,7 @@ pub(super) struct Limits {
 
 impl Limits {
     /// The level that the oldest reading has reached which waits.
-    fn level(&self, journal: &Journal, files: &BTreeMap<u32, u64>, first: Sequence) -> Option<u8> {
+    fn level(&self, journal: OneJournal<'_>, files: &BTreeMap<u32, u64>, first: Sequence) -> Option<u8> {
         let by_age = self.age.and_then(|(now, age)| {
             let time = journal.time_about(first)?;
             Some(now.0.saturating_sub(time.0) as f64 / age as f64)
@@ -69,7 +69,7 @@ impl Node {
         if limits.age.is_some() || limits.bytes.is_some() {
             for lane in self.lanes.all() {
                 let Some(first) = lane.queue.lock().pending() else { continue };
-                if let Some(level) = limits.level(journal, &files, first) {
+                if let Some(level) = limits.level(journal.of(lane.id.tenant()), &files, first) {
                     now.insert(lane.generation, (lane.id.clone(), level));
                 }
             }

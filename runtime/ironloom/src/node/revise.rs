@@ -192,7 +192,7 @@ impl Node {
         if known.record.digest != revision.package {
             told.extend(upgrade::warnings(lane, before, manifest));
         }
-        let asks = self.asks_of(before, &known, &plan, request)?;
+        let asks = self.asks_of(lane.id.tenant(), before, &known, &plan, request)?;
         let rewired = match prepared {
             Some(prepared) => {
                 Some(self.rewired(&lane.id, before, &plan, PreparedRoutes { routes: prepared, changes })?)
@@ -339,7 +339,7 @@ impl Node {
         }
         if at_cursor {
             // A reading may be in the journal and not noted yet.
-            let next = self.shared.journal.last().next();
+            let next = self.shared.journal.of(lane.id.tenant()).last().next();
             self.pass().await?;
             revision.from = lane.queue.lock().pending().unwrap_or(next);
         }
@@ -373,7 +373,7 @@ impl Node {
     /// The first sequence of a revision that began now.
     fn first_of(&self, lane: &Lane, at_cursor: bool) -> Sequence {
         let pending = at_cursor.then(|| lane.queue.lock().pending()).flatten();
-        pending.unwrap_or_else(|| self.shared.journal.last().next())
+        pending.unwrap_or_else(|| self.shared.journal.of(lane.id.tenant()).last().next())
     }
 }
 

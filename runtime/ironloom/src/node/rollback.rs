@@ -118,7 +118,7 @@ impl Node {
         let points = || routes.matches().iter().map(|(point, _)| *point).collect();
         let again = match keep_cursor {
             true => Counted::default(),
-            false => self.count_readings(cursor, points, Instant::now())?,
+            false => self.count_readings(id.tenant(), cursor, points, Instant::now())?,
         };
         let routes = PreparedRoutes { routes, changes };
         Ok(Before { trial, revision, quarantine, copy, known, config, timers, alarms, routes, again })
@@ -126,7 +126,7 @@ impl Node {
 
     /// 409 where readings since the copy aren't in the journal any more.
     fn check_reach(&self, id: &InstallationId, cursor: Sequence, keep_cursor: bool) -> Answer<()> {
-        let first = self.shared.journal.first();
+        let first = self.shared.journal.of(id.tenant()).first();
         if keep_cursor || cursor.next() >= first {
             return Ok(());
         }
@@ -170,8 +170,7 @@ impl Node {
             return Err(problems::not_changed(&circle.into()));
         }
         self.check_reach(id, before.copy.meta.cursor, keep_cursor)?;
-        *given = self.shared.last_generation().max(*given).next();
-        let begun = *given;
+        let begun = self.next_generation(&mut given, id.tenant());
         let generation = before.trial.copy;
         let ended = turn.ended();
         let Before { copy, timers, alarms, routes, .. } = before;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::Node;
 use super::ingest::NotTaken;
-use crate::connectors::{KnownPoint, MAX_RECEIPT, Record, Sink, SinkError, Submitted};
+use crate::connectors::{KnownPoint, MAX_RECEIPT, Record, Sink, SinkError, Submitted, TENANT};
 use crate::fold::points::LatestValue;
 use crate::fold::submission::{Refusal, Submission};
 use crate::records::readings::{ReadingsHead, Receipt};
@@ -39,7 +39,7 @@ impl Sink for NodeSink {
         if !record.units.is_empty() && !super::units::submit(&node.committer, record.units) {
             return Err(SinkError::Stopping);
         }
-        let durable = node.hand_over(head, record.new_points, record.columns).map_err(of_refusal)?;
+        let durable = node.hand_over(TENANT, head, record.new_points, record.columns).map_err(of_refusal)?;
         Ok(Box::pin(async move { durable.await.map(drop).map_err(of_not_taken) }))
     }
 
@@ -54,19 +54,19 @@ impl Sink for NodeSink {
 
     fn point(&self, path: &str) -> Option<KnownPoint> {
         let names = self.0.shared.points.names();
-        let number = names.number(path)?;
+        let number = names.find(TENANT, path)?;
         Some(KnownPoint { number, unit: names.point(number)?.unit.clone() })
     }
 
     fn has(&self, path: &str, value: &Value) -> bool {
         let points = &self.0.shared.points;
-        let Some(number) = points.names().number(path) else { return false };
+        let Some(number) = points.names().find(TENANT, path) else { return false };
         // One that isn't at hand counts as another.
         matches!(points.latest(number), Some((_, LatestValue::Known(latest))) if latest == *value)
     }
 
     fn now(&self) -> Option<Timestamp> {
-        self.0.rules().now
+        self.0.rules(TENANT).now
     }
 
     fn latest(&self) -> Timestamp {

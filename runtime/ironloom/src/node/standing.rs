@@ -59,7 +59,7 @@ impl Node {
         meta.quarantine = None;
         meta.trouble = Trouble::default();
         (meta.last_error, meta.last_timer_error) = (None, None);
-        let last = self.shared.journal.last();
+        let last = self.shared.journal.of(id.tenant()).last();
         if dropped.is_some() {
             meta.skip(last);
         }
@@ -82,7 +82,7 @@ impl Node {
             return Err(Problem::conflict("not-paused", detail).hint("Pause it first."));
         }
         let node = Arc::clone(self);
-        let cursor = lane.book().meta().cursor;
+        let (tenant, cursor) = (lane.id.tenant(), lane.book().meta().cursor);
         found_aside(move || {
             let points = || {
                 let read_by = |term: &Arc<Term>| {
@@ -91,7 +91,7 @@ impl Node {
                 let all: BTreeSet<_> = lane.terms().all().iter().flat_map(read_by).collect();
                 all.into_iter().collect()
             };
-            node.count_readings(cursor, points, Instant::now())
+            node.count_readings(tenant, cursor, points, Instant::now())
         })
         .await
     }

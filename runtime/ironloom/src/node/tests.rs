@@ -23,10 +23,10 @@ use crate::records::installation::Revision;
 use crate::records::lane::{Episodes, LaneMeta};
 use ironloom_apps::binding::{Bindings, Patterns};
 use ironloom_apps::manifest::Manifest;
-use ironloom_storage::store::{Item, Scope};
+use ironloom_storage::store::Item;
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{self, Digest, Ordinal, PointNumber, Sequence, SlotName};
+use ironloom_types::ids::{self, Digest, Ordinal, PointNumber, Sequence, SlotName, TenantId};
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Quality, Value};
 
@@ -66,7 +66,7 @@ impl World {
             node.packages.write(&record.file_name(), digest.hex().as_bytes()).unwrap();
             node.change(AdminRecord::PackageAdded(Box::new(record))).await.unwrap();
         }
-        let id = InstallationId::new("one").unwrap();
+        let id = InstallationId::new(TenantId::MAIN, "one").unwrap();
         node.change(installed(&id, 1)).await.unwrap();
         let facade = NodeFacade(Arc::clone(&node));
         Self { node, facade, id, folder }
@@ -182,7 +182,7 @@ async fn a_push_whose_dead_letters_cant_be_looked_for_is_told_so() {
     let world = World::new().await;
     let (node, generation) = (&world.node, world.lane().generation);
     let keep = |letter: Vec<u8>| {
-        let key = Scope::MAIN.key(Item::DeadLetter(generation, 1));
+        let key = Item::DeadLetter(generation, 1).key();
         node.shared.overlay.apply_for_test([(key, Some(letter.into()))]);
     };
     let look = async |last: u64, time: Duration, is_ended: bool| {
@@ -232,13 +232,17 @@ async fn what_an_admin_asked_for_happens_although_the_caller_hangs_up() {
         .await
         .unwrap();
     let turn = lane.turn().await;
-    hang_up(facade.change_alarm("1-1".to_owned(), AlarmDeed::Acknowledge(NoteRequest::default())));
+    hang_up(facade.change_alarm(
+        TenantId::MAIN,
+        "1-1".to_owned(),
+        AlarmDeed::Acknowledge(NoteRequest::default()),
+    ));
     drop(turn);
     let is_acknowledged =
         || lane.book().alarms().values().all(|alarm| alarm.state == AlarmState::Acknowledged);
     until("its alarm is acknowledged", is_acknowledged).await;
 
-    let key = Scope::MAIN.key(Item::DeadLetter(generation, 1));
+    let key = Item::DeadLetter(generation, 1).key();
     world.node.shared.overlay.apply_for_test([(key.clone(), Some(letter().into()))]);
     hang_up(facade.requeue(id(), 1));
     // It has no code, so the dead letter stays in line.
@@ -302,7 +306,7 @@ fn the_package_of_a_state_that_may_be_adopted_stays_over_a_restart() {
 async fn whoever_waits_for_all_turns_gives_them_back_if_one_is_not_had() {
     let world = World::new().await;
     let (node, one) = (&world.node, world.lane());
-    let id = InstallationId::new("two").unwrap();
+    let id = InstallationId::new(TenantId::MAIN, "two").unwrap();
     node.change(installed(&id, 2)).await.unwrap();
     let two = node.lane(&id).unwrap();
     let busy = two.turn().await;
@@ -334,7 +338,7 @@ async fn whoever_waits_for_all_turns_gives_them_back_if_one_is_not_had() {
 async fn points_wait_for_invocations_and_interrupt_none() {
     let world = World::new().await;
     let (node, lane) = (&world.node, world.lane());
-    let id = InstallationId::new("two").unwrap();
+    let id = InstallationId::new(TenantId::MAIN, "two").unwrap();
     node.change(installed(&id, 2)).await.unwrap();
     let other = node.lane(&id).unwrap();
     let turn = lane.turn().await;
@@ -387,7 +391,10 @@ async fn readiness_says_that_the_machines_clock_went_ahead() {
 
 #[test]
 fn what_begins_in_the_past_has_the_time_of_its_readings() {
-    let AdminRecord::Installed(new) = installed(&InstallationId::new("one").unwrap(), 1) else { panic!() };
+    let AdminRecord::Installed(new) = installed(&InstallationId::new(TenantId::MAIN, "one").unwrap(), 1)
+    else {
+        panic!()
+    };
     let manifest = Manifest::parse(MANIFEST).unwrap();
     let begins = |from| {
         let meta = first_meta((from, Sequence(3)), &manifest, &new[0].revision, Timestamp(77));

@@ -17,7 +17,7 @@ use ironloom_trust::catalog::index::Publisher;
 use ironloom_trust::catalog::rules::{self, Candidate, Word};
 use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::{Timestamp, host_time};
-use ironloom_types::ids::{AppId, CatalogNumber, Digest, Generation, InstallationId};
+use ironloom_types::ids::{AppId, CatalogNumber, Digest, InstallationId, LastGenerations, TenantId};
 use ironloom_types::text::listed;
 
 /// The key that a request names as an app's publisher.
@@ -52,6 +52,8 @@ impl Named {
 /// Looks at packages one after the other, as one change brings them: what the first of an app says holds for the next.
 pub(super) struct Trust<'n> {
     node: &'n Node,
+    /// Whose change it is.
+    tenant: TenantId,
     policy: Policy,
     catalogs: Vec<Arc<Catalog>>,
     now: Timestamp,
@@ -62,10 +64,16 @@ pub(super) struct Trust<'n> {
 }
 
 impl Node {
-    pub(super) fn trust(&self) -> Trust<'_> {
+    /// The owner of an app's id in a tenant.
+    pub(super) fn owner_of_app(&self, tenant: TenantId, app: &AppId) -> Option<AppOwner> {
+        self.shared.owners.read().get(&(tenant, app.clone())).cloned()
+    }
+
+    pub(super) fn trust(&self, tenant: TenantId) -> Trust<'_> {
         let policy = self.config.load().policy.clone();
         Trust {
             node: self,
+            tenant,
             policy,
             catalogs: self.catalogs.all(),
             now: self.catalog_time(),
@@ -79,7 +87,7 @@ impl Node {
         let is_unsigned = |package| self.known(package).is_some_and(|known| known.record.signers.is_empty());
         let in_use = self.packages_in_use().into_iter();
         let running: usize =
-            in_use.filter(|(package, _)| is_unsigned(*package)).map(|(_, (_, count))| count).sum();
+            in_use.filter(|((_, package), _)| is_unsigned(*package)).map(|(_, (_, count))| count).sum();
         let allowed = self.config.load().policy.unsigned;
         (allowed || running > 0).then(|| {
             let may = if allowed { "may be installed" } else { "can't be installed any more" };
@@ -90,7 +98,7 @@ impl Node {
 
 impl Node {
     /// Takes `installing` for a change that was planned by a configuration. 409 where the host's policy is another one by now.
-    pub(super) async fn installing_under(&self, planned: &Config) -> Answer<MutexGuard<'_, Generation>> {
+    pub(super) async fn installing_under(&self, planned: &Config) -> Answer<MutexGuard<'_, LastGenerations>> {
         let installing = self.admin.installing.lock().await;
         if self.config.load().policy == planned.policy {
             return Ok(installing);
@@ -101,9 +109,9 @@ impl Node {
 
     /// Why a catalog or the host's policy is against a package that runs: a catalog blocks the version, or has revoked the keys. That its index has
     /// expired is no reason.
-    pub(super) fn against(&self, package: Digest) -> Option<String> {
+    pub(super) fn against(&self, tenant: TenantId, package: Digest) -> Option<String> {
         let known = self.known(package)?;
-        let owner = self.shared.owners.read().get(&known.manifest.id).cloned();
+        let owner = self.owner_of_app(tenant, &known.manifest.id);
         let moment = match self.catalogs.looks.found(package, self.config.load_full(), owner) {
             Ok(found) => return found,
             Err(moment) => moment,
@@ -118,13 +126,13 @@ impl Node {
         against
     }
 
-    /// The packages of all installations, each with the first of those that have it, and how many these are: installations
-    /// may be many, and packages are few.
-    fn packages_in_use(&self) -> BTreeMap<Digest, (InstallationId, usize)> {
+    /// The packages of all installations by tenant, each with the first of those that have it, and how many these are:
+    /// installations may be many, and packages are few.
+    fn packages_in_use(&self) -> BTreeMap<(TenantId, Digest), (InstallationId, usize)> {
         let mut in_use = BTreeMap::new();
         for lane in self.lanes.all() {
-            let (_, count) =
-                in_use.entry(lane.installation().package).or_insert_with(|| (lane.id.clone(), 0));
+            let package = (lane.id.tenant(), lane.installation().package);
+            let (_, count) = in_use.entry(package).or_insert_with(|| (lane.id.clone(), 0));
             *count += 1;
         }
         in_use
@@ -133,8 +141,8 @@ impl Node {
     /// Says that installations run what a catalog is against.
     pub(super) fn against_note(&self) -> Option<String> {
         let in_use = self.packages_in_use().into_iter();
-        let against: Vec<_> =
-            in_use.filter_map(|(package, (id, count))| Some((id, count, self.against(package)?))).collect();
+        let why = |((tenant, package), (id, count))| Some((id, count, self.against(tenant, package)?));
+        let against: Vec<_> = in_use.filter_map(why).collect();
         let (id, _, reason) = against.iter().min_by_key(|(id, ..)| id)?;
         Some(match against.iter().map(|(_, count, _)| count).sum::<usize>() - 1 {
             0 => format!("installation {id}: {reason}"),
@@ -194,7 +202,7 @@ impl Trust<'_> {
     pub(super) fn check_allowed(&self, known: &KnownPackage) -> Answer<()> {
         let app = &known.manifest.id;
         let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
-        let by = self.node.shared.owners.read().get(app).and_then(|owner| owner.catalog);
+        let by = self.node.owner_of_app(self.tenant, app).and_then(|owner| owner.catalog);
         allowed(&self.policy, &words, known, by).map_err(|error| not_allowed(known, &error))
     }
 
@@ -207,7 +215,7 @@ impl Trust<'_> {
     pub(super) fn owner_of(&self, app: &AppId) -> Option<PublicKey> {
         match self.new.get(app) {
             Some(owner) => owner.key,
-            None => self.node.shared.owners.read().get(app).and_then(|owner| owner.key),
+            None => self.node.owner_of_app(self.tenant, app).and_then(|owner| owner.key),
         }
     }
 
@@ -220,7 +228,7 @@ impl Trust<'_> {
             return Err(no_index(&name));
         }
         let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
-        let owner = self.new.get(app).cloned().or_else(|| self.node.shared.owners.read().get(app).cloned());
+        let owner = self.new.get(app).cloned().or_else(|| self.node.owner_of_app(self.tenant, app));
         let by = owner.as_ref().and_then(|owner| owner.catalog);
         self.policy
             .check_rights(&known.manifest, &categories(&words, app, by))
@@ -265,7 +273,7 @@ impl Trust<'_> {
             Some(AppOwner { key: None, .. }) | None => first_key(app, &signers, publisher, &publishers)?,
         };
         let owners = self.node.shared.owners.read();
-        if owners.len() >= MOST_OWNERS && !owners.contains_key(app) {
+        if owners.len() >= MOST_OWNERS && !owners.contains_key(&(self.tenant, app.clone())) {
             let detail = format!("{MOST_OWNERS} app ids belong to somebody already, and that is the most");
             return Err(Problem::refused("too-many-apps", detail).hint(
                 "An id that belongs to somebody stays so: only apps that were here before can be installed.",
@@ -277,7 +285,7 @@ impl Trust<'_> {
         // Whoever takes it over by consent has it by the word of another catalog, or of none.
         let is_another = matches!(named, Named::NewPublisher(_)) && key != had;
         let catalog = if is_another { by_catalog } else { by.or(by_catalog) };
-        let owner = AppOwner { app: app.clone(), key, catalog, since: host_time() };
+        let owner = AppOwner { tenant: self.tenant, app: app.clone(), key, catalog, since: host_time() };
         self.new.insert(app.clone(), owner.clone());
         Ok(Some(Box::new(owner)))
     }
@@ -300,7 +308,7 @@ impl Trust<'_> {
             return Ok(());
         };
         let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
-        let by = self.node.shared.owners.read().get(app).and_then(|owner| owner.catalog);
+        let by = self.node.owner_of_app(self.tenant, app).and_then(|owner| owner.catalog);
         if rules::successors(&words, app, was, by).contains(&key) {
             return Ok(());
         }

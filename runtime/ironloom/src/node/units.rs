@@ -77,13 +77,15 @@ fn compare(names: &Names, units: &[PointUnit]) -> Compared {
 mod tests {
     use super::*;
     use ironloom_apps::pattern::Pattern;
+    use ironloom_types::ids::TenantId;
     use ironloom_types::readings::NewPoint;
 
     #[test]
     fn points_without_a_unit_get_the_first_that_matches_and_others_keep_theirs() {
         let points = Points::default();
         let new = |number, path, unit: Option<&str>| {
-            let point = NewPoint { path: PointPath::new(path).unwrap(), unit: unit.map(Into::into) };
+            let point =
+                NewPoint { path: PointPath::new(TenantId::MAIN, path).unwrap(), unit: unit.map(Into::into) };
             (PointNumber(number), Some(point))
         };
         let all = [
@@ -94,13 +96,14 @@ mod tests {
         ];
         points.add_for_test(all);
         let unit = |pattern: &str, unit: &str| PointUnit {
-            pattern: Pattern::new(pattern).unwrap(),
+            pattern: Pattern::new(TenantId::MAIN, pattern).unwrap(),
             unit: unit.into(),
         };
         let units = [unit("farm/{x}/weight", "kg"), unit("farm/a/{y}", "t")];
         let compared = compare(&points.names(), &units);
         assert_eq!(compared.missing, [(PointNumber(0), Arc::from("kg"))]);
-        let sample = (PointPath::new("farm/c/weight").unwrap(), Arc::from("g"), Arc::from("kg"));
+        let sample =
+            (PointPath::new(TenantId::MAIN, "farm/c/weight").unwrap(), Arc::from("g"), Arc::from("kg"));
         assert_eq!(compared.differ, Differ { count: 1, sample: Some(sample) });
     }
 }

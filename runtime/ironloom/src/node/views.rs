@@ -18,7 +18,7 @@ use crate::lanes::Lane;
 use crate::records::commit::{self, InvocationKind};
 use ironloom_apps::binding::Target;
 use ironloom_storage::journal::{Filter, ReadingRow};
-use ironloom_types::ids::{Ordinal, PointNumber, Sequence};
+use ironloom_types::ids::{Ordinal, PointNumber, PointPath, Sequence, TenantId};
 use ironloom_types::readings::Value;
 use ironloom_types::text::shorten;
 
@@ -31,8 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const SAMPLE: usize = 256;
 
 impl Node {
-    /// Reads the journal back.
-    pub(super) fn read_journal(&self, query: &ReadingsQuery) -> Answer<Page<ReadingItem>> {
+    /// Reads a tenant's journal back.
+    pub(super) fn read_journal(&self, tenant: TenantId, query: &ReadingsQuery) -> Answer<Page<ReadingItem>> {
         let mut filter = Filter::after(query.after).between(query.from, query.to);
         if let Some(path) = &query.point {
             let numbers = self.shared.points.names().numbers_of(path);
@@ -41,20 +41,21 @@ impl Node {
             }
             filter = filter.of_points(numbers);
         }
-        self.list_readings(filter, query, |_| true, |_| None)
+        self.list_readings(tenant, filter, query, |_| true, |_| None)
     }
 
     /// Readings that pass a filter, from the end that the query names.
     fn list_readings(
         &self,
+        tenant: TenantId,
         filter: Filter,
         query: &ReadingsQuery,
         wanted: impl Fn(&ReadingRow<'_>) -> bool,
         entity: impl Fn(PointNumber) -> Option<String>,
     ) -> Answer<Page<ReadingItem>> {
         match query.order {
-            Order::Oldest => self.collect(filter, query.limit, wanted, entity),
-            Order::Newest => self.collect_newest(filter, query, wanted, entity),
+            Order::Oldest => self.collect(tenant, filter, query.limit, wanted, entity),
+            Order::Newest => self.collect_newest(tenant, filter, query, wanted, entity),
         }
     }
 
@@ -80,6 +81,7 @@ impl Node {
     /// longer than the one before.
     fn collect_newest(
         &self,
+        tenant: TenantId,
         mut filter: Filter,
         query: &ReadingsQuery,
         wanted: impl Fn(&ReadingRow<'_>) -> bool,
@@ -88,18 +90,19 @@ impl Node {
         let mut page = Filling::new(query.limit);
         let (started, mut width) = (Instant::now(), FIRST_STRETCH.max(query.limit as u64));
         // Exclusive.
-        let mut end = self.shared.journal.last().next();
+        let journal = self.shared.journal.of(tenant);
+        let mut end = journal.last().next();
         if query.after > Sequence(0) {
             end = end.min(query.after);
         }
         // Older ones are past their retention.
-        let first = self.shared.journal.first().max(Sequence(1));
+        let first = journal.first().max(Sequence(1));
         while end > first && started.elapsed() < PATIENCE {
             let begin = Sequence(end.0.saturating_sub(width.saturating_add(1)));
             let mut newest = Newest::new(query.limit + 1 - page.items.len());
             filter.after = begin;
             while filter.after.next() < end {
-                let found = self.shared.journal.select(&filter, query.limit + 1);
+                let found = journal.select(&filter, query.limit + 1);
                 let Some(selection) = found.map_err(|error| problems::internal(&error))? else { break };
                 let within = selection.readings().filter(|reading| reading.sequence < end);
                 for reading in within.filter(&wanted) {
@@ -122,6 +125,7 @@ impl Node {
 
     fn collect(
         &self,
+        tenant: TenantId,
         mut filter: Filter,
         limit: usize,
         wanted: impl Fn(&ReadingRow<'_>) -> bool,
@@ -131,7 +135,7 @@ impl Node {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
             // One more than fits, which tells that there is another page.
-            let found = self.shared.journal.select(&filter, limit + 1);
+            let found = self.shared.journal.of(tenant).select(&filter, limit + 1);
             let found = found.map_err(|error| problems::internal(&error))?;
             let Some(selection) = found else { return Ok(Page { items: page.items, next: None }) };
             for reading in selection.readings().filter(&wanted) {
@@ -146,11 +150,11 @@ impl Node {
         Ok(Page { items: page.items, next: Some(filter.after.to_string()) })
     }
 
-    /// The points by path.
-    pub(super) fn list_points(&self, prefix: &str, page: &PageQuery) -> Page<PointItem> {
-        let find = |last: Option<&(Arc<str>, PointNumber)>, most| {
-            let after = last.map(|(path, _)| &**path).or(page.after.as_deref());
-            self.paths.page(&self.shared.points, prefix, after, most)
+    /// A tenant's points by path.
+    pub(super) fn list_points(&self, tenant: TenantId, prefix: &str, page: &PageQuery) -> Page<PointItem> {
+        let find = |last: Option<&(PointPath, PointNumber)>, most| {
+            let after = last.map(|(path, _)| path.as_str()).or(page.after.as_deref());
+            self.paths.page(&self.shared.points, tenant, prefix, after, most)
         };
         // A point without a reading has no place on a page.
         let (items, last) = fill(page.limit, find, |(_, number)| self.point_item(*number));
@@ -163,7 +167,8 @@ impl Node {
         let value = match value {
             LatestValue::Known(value) => value,
             LatestValue::InJournal => {
-                let chunk = self.shared.journal.chunk_from(latest.sequence).ok()??;
+                let tenant = self.shared.points.names().point(number)?.path.tenant();
+                let chunk = self.shared.journal.of(tenant).chunk_from(latest.sequence).ok()??;
                 let row = chunk.row_after(Sequence(latest.sequence.0 - 1));
                 let is_there = row < chunk.len() && chunk.sequence(row) == latest.sequence;
                 // Its reading may be past the journal's retention.
@@ -233,7 +238,9 @@ impl Node {
             .between(query.readings.from, query.readings.to)
             .of_points(entities.keys().copied());
         let own = |reading: &ReadingRow<'_>| reading.origin == lane.generation;
-        self.list_readings(filter, &query.readings, own, |point| entities.get(&point).cloned())
+        self.list_readings(lane.id.tenant(), filter, &query.readings, own, |point| {
+            entities.get(&point).cloned()
+        })
     }
 
     /// A page of an app's log.

@@ -13,8 +13,8 @@ use crate::records::admin::{self, AdminRecord, PackageRecord};
 use crate::records::{commit, readings};
 use ironloom_storage::journal::{self, BlockFiles, Entry, StoredBlock};
 use ironloom_storage::log::{self, Header, LogError, RecordKind};
-use ironloom_storage::store::{Files, Item, Key, KeyKind, KeyRange, Scope};
-use ironloom_types::ids::{Digest, Sequence};
+use ironloom_storage::store::{Files, Item, Key, KeyKind, KeyRange};
+use ironloom_types::ids::{Digest, LastSequences, Sequence, TenantId};
 
 /// Findings that are kept; the others are counted.
 const MAX_FINDINGS: usize = 1_000;
@@ -66,7 +66,7 @@ impl Report {
 #[derive(Debug, Default)]
 struct Told {
     /// Blocks with readings before it alone go: some of their keys may have gone already.
-    dropped_before: Sequence,
+    dropped_before: LastSequences,
     /// Packages that came, by digest; `None` where it went.
     packages: BTreeMap<Digest, Option<Box<PackageRecord>>>,
     /// The names of the files of all packages that were added.
@@ -76,7 +76,10 @@ struct Told {
 impl Told {
     fn hear(&mut self, record: AdminRecord) {
         match record {
-            AdminRecord::Dropped { before } => self.dropped_before = self.dropped_before.max(before),
+            AdminRecord::Dropped { tenant, before } => {
+                let before = before.max(self.dropped_before.of(tenant));
+                self.dropped_before.set(tenant, before);
+            }
             AdminRecord::PackageAdded(package) => {
                 self.files.insert(package.file_name());
                 self.packages.insert(package.digest, Some(package));
@@ -176,7 +179,7 @@ fn check_log(
 fn check_points(offline: &Offline, report: &mut Report) {
     let (expected, mut given) = (offline.fold().points, 0);
     each(offline, KeyKind::PointPage, &mut |key, bytes| {
-        let Some((_, Item::PointPage(page))) = key.parse() else { return };
+        let Some(Item::PointPage(page)) = key.parse() else { return };
         let first = page.saturating_mul(points::PAGE as u32);
         if first != given || first >= expected {
             // Of a checkpoint that did not end, or behind a page that is missing.
@@ -201,35 +204,39 @@ fn check_blocks(
 ) -> Result<(), OfflineError> {
     let fold = offline.fold();
     let files = BlockFiles::for_reading(offline.disk("journal")?);
-    let mut last: Option<Entry> = None;
+    let mut last: BTreeMap<TenantId, Entry> = BTreeMap::new();
     each(offline, KeyKind::Block, &mut |key, bytes| {
-        let entry = match StoredBlock::decode(bytes) {
+        let block = match StoredBlock::decode(bytes) {
             // Of a checkpoint that did not end.
             Ok(block) if block.checkpoint > fold.position => return,
-            Ok(block) => block.entry,
+            Ok(block) => block,
             Err(error) => return report.add("store", format!("the value of {key}: {error}"), OF_STORE),
         };
-        let (first, before) = (entry.first_sequence, last.map(|last| last.last_sequence()));
-        last = Some(entry);
+        let (tenant, entry) = (block.tenant, block.entry);
+        let before = last.insert(tenant, entry).map(|last| last.last_sequence());
+        let first = entry.first_sequence;
         // Of blocks that are past their retention a checkpoint that did not end may have removed some.
         if let Some(before) = before.filter(|before| before.next() != first)
-            && (first <= before || told.dropped_before < first)
+            && (first <= before || told.dropped_before.of(tenant) < first)
         {
             let problem = format!("behind reading {before} comes a block that begins with {first}");
             report.add("journal", problem, OF_STORE);
         }
-        if let Err(error) = journal::read(&files, &entry) {
+        if let Err(error) = journal::read(&files, tenant, &entry) {
             let (first, last) = (entry.first_sequence, entry.last_sequence());
             report.add("journal", format!("readings {first} to {last}: {error}"), OF_JOURNAL);
         }
         report.looked.blocks += 1;
         progress(&report.looked);
     });
-    let end = last.map_or(Sequence(0), |last| last.last_sequence());
-    if end != fold.folded_through {
-        let problem =
-            format!("its blocks end at reading {end}, and its fold position says {}", fold.folded_through);
-        report.add("journal", problem, OF_STORE);
+    for (tenant, expected) in fold.folded_through.iter() {
+        let end = last.get(&tenant).map_or(Sequence(0), |last| last.last_sequence());
+        if end != expected {
+            let problem = format!(
+                "the blocks of tenant {tenant} end at reading {end}, and its fold position says {expected}"
+            );
+            report.add("journal", problem, OF_STORE);
+        }
     }
     Ok(())
 }
@@ -273,7 +280,7 @@ fn check_packages(
 fn each(offline: &Offline, kind: KeyKind, see: &mut dyn FnMut(&Key, &[u8])) {
     let readable = &mut |key: &Key, value: Result<Bytes, _>| value.map_or((), |value| see(key, &value));
     // A page that the engine can't read was found before as well.
-    let _ = offline.store.each_value(&Scope::MAIN.all(kind), readable);
+    let _ = offline.store.each_value(&KeyRange::all(kind), readable);
 }
 
 #[cfg(test)]
@@ -297,7 +304,8 @@ mod tests {
 
     #[test]
     fn a_store_that_has_lost_its_end_is_found() {
-        let fold = FoldPosition { folded_through: Sequence(7), points: 5, ..FoldPosition::default() };
+        let folded_through = [(TenantId::MAIN, Sequence(7))].into_iter().collect();
+        let fold = FoldPosition { folded_through, points: 5, ..FoldPosition::default() };
         let all = found(fold);
         assert!(
             all.contains(&"store: its points end at number 0, and its fold position says 5".to_owned()),

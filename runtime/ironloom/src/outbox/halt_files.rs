@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::Halted;
-use ironloom_types::ids::InstallationId;
+use ironloom_types::ids::{InstallationId, TenantId};
 
 /// The file that holds back all set-points of the site.
 const SITE: &str = "halt";
@@ -18,6 +18,22 @@ const MOST: usize = 20_000;
 /// The files of the kill switch in a data folder.
 #[derive(Clone, Debug)]
 pub(crate) struct HaltFiles(PathBuf);
+
+/// The name of an installation's file. In the tenant `main` it is the id alone, for whoever makes it by hand.
+fn name_of(id: &InstallationId) -> String {
+    match id.tenant() {
+        TenantId::MAIN => id.to_string(),
+        tenant => format!("{tenant}.{id}"),
+    }
+}
+
+fn id_of(name: &str) -> Option<InstallationId> {
+    let (tenant, id) = match name.split_once('.') {
+        None => (TenantId::MAIN, name),
+        Some((tenant, id)) => (TenantId(tenant.parse().ok()?), id),
+    };
+    InstallationId::new(tenant, id).ok()
+}
 
 impl HaltFiles {
     pub(crate) fn of(data: &Path) -> Self {
@@ -43,7 +59,7 @@ impl HaltFiles {
                     match entry {
                         Ok(entry) if count < MOST => {
                             let name = entry.file_name();
-                            let id = name.to_str().and_then(|name| InstallationId::new(name).ok());
+                            let id = name.to_str().and_then(id_of);
                             halted.installations.extend(id);
                         }
                         _ => {
@@ -60,7 +76,7 @@ impl HaltFiles {
     fn path(&self, installation: Option<&InstallationId>) -> PathBuf {
         match installation {
             None => self.0.join(SITE),
-            Some(id) => self.0.join(INSTALLATIONS).join(id.as_str()),
+            Some(id) => self.0.join(INSTALLATIONS).join(name_of(id)),
         }
     }
 

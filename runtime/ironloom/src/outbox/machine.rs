@@ -20,10 +20,10 @@ pub(crate) use self::stops::{Halted, Rights};
 use super::Found;
 use crate::records::intent::{Asked, Ended, IntentPlace, Outcome, Settled, Told};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, Ordinal, SlotName};
+use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointPath, SlotName};
 
 /// Finds the connector that a point's set-points go through.
-pub(crate) type Router = Arc<dyn Fn(&str) -> Option<Arc<str>> + Send + Sync>;
+pub(crate) type Router = Arc<dyn Fn(&PointPath) -> Option<Arc<str>> + Send + Sync>;
 
 /// Names what one call of an invocation asked for.
 type ListKey = (Generation, Ordinal, u32);
@@ -102,13 +102,13 @@ pub(crate) struct Settlement {
 /// All set-points that are on their way, and the points that they go to.
 #[derive(Default)]
 pub(crate) struct Machine {
-    points: BTreeMap<Arc<str>, Point>,
+    points: BTreeMap<PointPath, Point>,
     open: BTreeMap<IntentPlace, Open>,
     lists: HashMap<ListKey, VecDeque<IntentPlace>>,
     /// Points of each connector that may have something to send.
-    ready: HashMap<Arc<str>, VecDeque<Arc<str>>>,
+    ready: HashMap<Arc<str>, VecDeque<PointPath>>,
     /// Times at which points are to be looked at.
-    deadlines: BTreeSet<(Timestamp, Arc<str>)>,
+    deadlines: BTreeSet<(Timestamp, PointPath)>,
     ends: VecDeque<Settlement>,
     /// Ends that were taken to be recorded, since the start.
     taken: u64,
@@ -121,7 +121,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// Takes over what a start has found, once everybody's rights are known. Returns the points that are forgotten.
-    pub(crate) fn load(&mut self, found: Found, now: Timestamp) -> Vec<Arc<str>> {
+    pub(crate) fn load(&mut self, found: Found, now: Timestamp) -> Vec<PointPath> {
         for (path, driven) in found.driven {
             let mut told = driven.told;
             // What is kept has lapsed unseen. Before its time the app vouches for it, also if a safe value is granted since.
@@ -152,7 +152,7 @@ impl Machine {
                 is_ready: false,
             };
             point.safe_due = point.owes_safe().then_some(now);
-            self.points.insert(Arc::clone(&path), point);
+            self.points.insert(path.clone(), point);
             // Those whose time has come are looked at in the end.
             self.watch(&path);
         }
@@ -161,9 +161,9 @@ impl Machine {
         intents.sort_unstable_by_key(|(_, asked)| asked.number);
         // Whether the process before has sent them isn't known; without leave it did not.
         self.take_all(intents.into_iter().map(|(_, asked)| (asked.has_leave(true), asked)), now);
-        let mut owners: BTreeMap<Generation, Vec<Arc<str>>> = BTreeMap::new();
+        let mut owners: BTreeMap<Generation, Vec<PointPath>> = BTreeMap::new();
         for (path, point) in &self.points {
-            owners.entry(point.owner.generation).or_default().push(Arc::clone(path));
+            owners.entry(point.owner.generation).or_default().push(path.clone());
         }
         for (generation, own) in owners {
             self.renew_safe(&own, now);
@@ -173,7 +173,7 @@ impl Machine {
                 self.stop(generation, &own, stops::STOPPED, now);
             }
         }
-        let mut all: Vec<Arc<str>> = self.points.keys().cloned().collect();
+        let mut all: Vec<PointPath> = self.points.keys().cloned().collect();
         all.retain(|path| self.forget(path));
         self.tick(now);
         all
@@ -193,7 +193,7 @@ impl Machine {
             self.lists.entry(list_of(&asked)).or_default().push_back(asked.place);
             self.open.insert(asked.place, Open { asked: Arc::clone(&asked), was_sent });
             let has_room = self.enter(&asked, was_sent);
-            if let Some(point) = self.points.get_mut(asked.intent.point.as_str()).filter(|_| was_sent) {
+            if let Some(point) = self.points.get_mut(&asked.intent.point).filter(|_| was_sent) {
                 // An earlier process may have sent it just now.
                 point.sent = Some(Sent { place: None, at: now });
             }
@@ -201,7 +201,7 @@ impl Machine {
         }
         // What an app wanted before ends first: a log that has the end of a later one has that of the older, too.
         for (asked, _) in &all {
-            let point = self.points.get_mut(asked.intent.point.as_str());
+            let point = self.points.get_mut(&asked.intent.point);
             let own = |older: &IntentPlace| older.generation == asked.place.generation;
             if let Some(older) = point.and_then(|point| point.overtake(own)) {
                 self.settle(older, Outcome::Superseded, None, now);
@@ -214,7 +214,7 @@ impl Machine {
 
     fn take(&mut self, asked: &Arc<Asked>, has_room: bool, now: Timestamp) {
         let place = asked.place;
-        let path = asked.intent.point.to_arc();
+        let path = asked.intent.point.clone();
         if !has_room {
             return self.turn_away(place, "it would be one point too many", now);
         }
@@ -283,7 +283,7 @@ impl Machine {
         if outcome == Outcome::Accepted {
             list.retain(|one| *one != place);
             if let Some(next) = list.front().and_then(|next| self.open.get(next)) {
-                let path = next.asked.intent.point.to_arc();
+                let path = next.asked.intent.point.clone();
                 self.lists.insert(key, list);
                 self.offer(&path, now);
             }
@@ -331,7 +331,7 @@ impl Machine {
             reason: reason.map(Into::into),
             at: now,
         };
-        let driven = self.points.get_mut(asked.intent.point.as_str()).map(|point| {
+        let driven = self.points.get_mut(&asked.intent.point).map(|point| {
             point.waiting.take_if(|waiting| *waiting == place);
             point.flying.take_if(|flying| flying.what == What::Intent(place));
             if point.told.is_none() {
@@ -349,19 +349,19 @@ impl Machine {
             at: now,
         });
         // What was told before may have lapsed, and nothing renews it any more.
-        self.watch(&asked.intent.point.to_arc());
+        self.watch(&asked.intent.point.clone());
         Some(open)
     }
 
     /// Has a point looked at by its connector.
-    fn offer(&mut self, path: &Arc<str>, now: Timestamp) {
+    fn offer(&mut self, path: &PointPath, now: Timestamp) {
         // Before the connectors are known nothing is sent.
         let Some(router) = &self.router else { return };
         match router(path) {
             Some(connector) => {
                 let point = self.points.get_mut(path);
                 if point.is_some_and(|point| !std::mem::replace(&mut point.is_ready, true)) {
-                    self.ready.entry(connector).or_default().push_back(Arc::clone(path));
+                    self.ready.entry(connector).or_default().push_back(path.clone());
                 }
             }
             None => {
@@ -385,12 +385,12 @@ impl Machine {
     }
 
     /// Has a point looked at when the next of its times comes, which may be over: nobody may have looked since.
-    fn watch(&mut self, path: &Arc<str>) {
+    fn watch(&mut self, path: &PointPath) {
         self.watch_behind(path, Timestamp(0));
     }
 
     /// The same after a look at this time: what was due by then and can't be done now isn't looked at again and again.
-    fn watch_behind(&mut self, path: &Arc<str>, looked: Timestamp) {
+    fn watch_behind(&mut self, path: &PointPath, looked: Timestamp) {
         let Some(point) = self.points.get(path) else { return };
         let sent = point.flying.as_ref().and_then(|flying| flying.what.place());
         let lives = [point.waiting, sent].into_iter().flatten();
@@ -405,11 +405,11 @@ impl Machine {
         }
         let Some(point) = self.points.get_mut(path) else { return };
         let before = std::mem::replace(&mut point.watched, next);
-        before.map(|before| self.deadlines.remove(&(before, Arc::clone(path))));
-        next.map(|next| self.deadlines.insert((next, Arc::clone(path))));
+        before.map(|before| self.deadlines.remove(&(before, path.clone())));
+        next.map(|next| self.deadlines.insert((next, path.clone())));
     }
 
-    fn look(&mut self, path: &Arc<str>, now: Timestamp) {
+    fn look(&mut self, path: &PointPath, now: Timestamp) {
         let Some(point) = self.points.get(path) else { return };
         let flying = point.flying.as_ref().and_then(|flying| flying.what.place());
         for place in [flying, point.waiting].into_iter().flatten() {
@@ -427,10 +427,12 @@ impl Machine {
         self.landed(path, now);
     }
 
-    /// Takes ends that are to be recorded, in their order: so many, and those of the same invocation behind them. A list whose
-    /// ends were in two records could begin anew between them.
+    /// Takes ends that are to be recorded, in their order: so many of one tenant, and those of the same invocation behind
+    /// them. A list whose ends were in two records could begin anew between them.
     pub(crate) fn take_ends(&mut self, most: usize) -> Vec<Settlement> {
-        let mut count = self.ends.len().min(most);
+        let Some(tenant) = self.ends.front().map(|end| end.installation.tenant()) else { return Vec::new() };
+        let own = self.ends.iter().take_while(|end| end.installation.tenant() == tenant);
+        let mut count = own.take(most).count();
         let of = |end: &Settlement| end.settled.place.map(|place| (place.generation, place.ordinal));
         while let (Some(last), Some(next)) =
             (count.checked_sub(1).and_then(|last| self.ends.get(last)), self.ends.get(count))

@@ -16,6 +16,7 @@ pub(crate) use self::machine::{
 };
 use crate::records::intent::{Asked, Driven, IntentPlace};
 use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::PointPath;
 
 /// The outbox, behind the one lock that it has. It is held for steps in memory alone: the longest go over all points that
 /// are driven, where the kill switch is turned, connectors change, or an installation's rights do.
@@ -31,7 +32,7 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub intents: BTreeMap<IntentPlace, Asked>,
-    pub driven: BTreeMap<Arc<str>, Driven>,
+    pub driven: BTreeMap<PointPath, Driven>,
 }
 
 impl Default for Outbox {

@@ -22,7 +22,7 @@ use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{
-    Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
+    Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName, TenantId,
 };
 use ironloom_types::readings::{Quality, Value};
 use ironloom_types::work::Gap;
@@ -103,7 +103,7 @@ pub(crate) enum AdminRecord {
     },
     /// Blocks of the journal with readings before this sequence alone are past their retention and go. Lanes that
     /// waited for such readings were moved on before.
-    Dropped { before: Sequence },
+    Dropped { tenant: TenantId, before: Sequence },
     /// An installation has a new revision.
     Revised(Box<Revised>),
     /// An installation begins anew.

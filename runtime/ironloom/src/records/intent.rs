@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::Intent;
-use ironloom_types::ids::{Generation, InstallationId, IntentId, Ordinal, PointPath, SlotName, TenantId};
+use ironloom_types::ids::{Generation, InstallationId, IntentId, Ordinal, PointPath, SlotName};
 use ironloom_types::readings::Value;
 
 /// The place of an intent: the invocation that asked for it, and its place among those of this one.
@@ -19,7 +19,7 @@ pub(crate) struct IntentPlace {
 
 impl IntentPlace {
     pub(crate) fn id(self) -> IntentId {
-        IntentId::of(TenantId::MAIN, self.generation, self.ordinal, self.index)
+        IntentId::of(self.generation, self.ordinal, self.index)
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) mod token;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use ironloom_types::ids::{PointNumber, PointPath};
+use ironloom_types::ids::{PointNumber, PointPath, TenantId};
 use ironloom_types::readings::NewPoint;
 
 /// A body that can't be read, although its checksum is right.
@@ -128,6 +128,7 @@ fn put_points(points: &[NumberedPoint], out: &mut Vec<u8>) {
     put_varint(out, points.len() as u64);
     for NumberedPoint { number, point } in points {
         put_varint(out, u64::from(number.0));
+        put_varint(out, u64::from(point.path.tenant().0));
         put_bytes(out, point.path.as_str().as_bytes());
         match &point.unit {
             None => out.push(0),
@@ -142,7 +143,7 @@ fn put_points(points: &[NumberedPoint], out: &mut Vec<u8>) {
 /// At least the bytes that [`put_points`] appends for these, whatever their numbers.
 fn points_max_len(points: &[NewPoint]) -> usize {
     let unit = |point: &NewPoint| 1 + point.unit.as_ref().map_or(0, |unit| VARINT + unit.len());
-    let point = |point: &NewPoint| VARINT_U32 + VARINT + point.path.as_str().len() + unit(point);
+    let point = |point: &NewPoint| 2 * VARINT_U32 + VARINT + point.path.as_str().len() + unit(point);
     VARINT + points.iter().map(point).sum::<usize>()
 }
 
@@ -152,7 +153,10 @@ fn take_points(reader: &mut Reader<'_>) -> Result<Vec<NumberedPoint>, BodyError>
     for _ in 0..count {
         let number =
             u32::try_from(reader.varint()?).map_err(|_| BodyError("a point's number is too large"))?;
-        let path = PointPath::new(take_text(reader)?).map_err(|_| BodyError("a point's path is invalid"))?;
+        let tenant =
+            u32::try_from(reader.varint()?).map_err(|_| BodyError("a tenant's number is too large"))?;
+        let path = PointPath::new(TenantId(tenant), take_text(reader)?)
+            .map_err(|_| BodyError("a point's path is invalid"))?;
         let unit = match reader.u8()? {
             0 => None,
             _ => Some(take_text(reader)?.into()),

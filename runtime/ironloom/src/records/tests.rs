@@ -41,7 +41,7 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{Intent, OneShot};
 use ironloom_types::ids::{
     self, AppId, CatalogNumber, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath,
-    Sequence, SlotName,
+    Sequence, SlotName, TenantId,
 };
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Columns, NewPoint, Progress, Quality, Value, ValueRef};
@@ -60,7 +60,7 @@ fn slot(name: &str) -> SlotName {
 }
 
 fn numbered(number: u32, path: &str, unit: Option<&str>) -> NumberedPoint {
-    let point = NewPoint { path: PointPath::new(path).unwrap(), unit: unit.map(Into::into) };
+    let point = NewPoint { path: PointPath::new(TenantId::MAIN, path).unwrap(), unit: unit.map(Into::into) };
     NumberedPoint { number: PointNumber(number), point }
 }
 
@@ -188,7 +188,7 @@ fn letter(number: u64, value: Value, by_trap: bool) -> DeadLetter {
 }
 
 fn pigs() -> InstallationId {
-    InstallationId::new("pigs").unwrap()
+    InstallationId::new(TenantId::MAIN, "pigs").unwrap()
 }
 
 fn commit_record() -> CommitRecord {
@@ -368,14 +368,14 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         value_type: ValueType::Real,
         unit: Some("kg".into()),
         conversions: Vec::new(),
-        patterns: vec![Pattern::new("farm/{pig}/weight").unwrap()],
+        patterns: vec![Pattern::new(TenantId::MAIN, "farm/{pig}/weight").unwrap()],
     };
     let output = OutputBinding {
         name: slot("gain"),
         kind: OutputKind::Derived,
         value_type: ValueType::Real,
         unit: Some("kg/d".into()),
-        target: Target::Default { prefix: "apps/pigs/gain".into() },
+        target: Target::Default { prefix: PointPath::new(TenantId::MAIN, "apps/pigs/gain").unwrap() },
     };
     let limit = OutputGrant {
         ttl: Some(Span(60_000_000_000)),
@@ -419,6 +419,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         timers: timers.clone(),
         state: vec![("a".into(), None), ("b".into(), Some(vec![0xff, 0]))],
         owner: Some(Box::new(AppOwner {
+            tenant: TenantId::MAIN,
             app,
             key: Some(KEY.parse().unwrap()),
             catalog: Some(CatalogNumber(300)),
@@ -476,7 +477,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
             PURGED,
         ),
         (AdminRecord::Missed { id: pigs(), generation, through: Sequence(300), gaps: vec![gap()] }, MISSED),
-        (AdminRecord::Dropped { before: Sequence(301) }, DROPPED),
+        (AdminRecord::Dropped { tenant: TenantId::MAIN, before: Sequence(301) }, DROPPED),
         (revised, REVISED),
         (AdminRecord::Reset(Box::new(reset)), RESET),
         (
@@ -545,7 +546,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
                 from: PointNumber(3),
                 earlier: vec![PointNumber(1)],
                 number: PointNumber(300),
-                path: PointPath::new("a/ä").unwrap(),
+                path: PointPath::new(TenantId::MAIN, "a/ä").unwrap(),
                 unit: Some("kg".into()),
                 description: None,
                 latest: Some(CarriedReading {

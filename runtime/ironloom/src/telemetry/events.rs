@@ -201,6 +201,7 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ironloom_types::ids::TenantId;
 
     fn events() -> Events {
         let events = Events::default();
@@ -209,7 +210,7 @@ mod tests {
     }
 
     fn letters(count: u64) -> What {
-        What::DeadLetters { installation: InstallationId::new("pigs").unwrap(), count }
+        What::DeadLetters { installation: InstallationId::new(TenantId::MAIN, "pigs").unwrap(), count }
     }
 
     fn numbers(next: &Next) -> Vec<u64> {
@@ -226,11 +227,11 @@ mod tests {
         assert_eq!((next.lost, numbers(&next)), (3, vec![6, 7, 8]));
         let next = events.after(8, 2);
         assert_eq!((next.lost, numbers(&next)), (0, vec![9, 10]));
-        assert!(!events.name(&InstallationId::new("pigs").unwrap()));
+        assert!(!events.name(&InstallationId::new(TenantId::MAIN, "pigs").unwrap()));
         events.tell(letters(1));
         assert!(
-            events.name(&InstallationId::new("pigs").unwrap())
-                && !events.name(&InstallationId::new("pig").unwrap())
+            events.name(&InstallationId::new(TenantId::MAIN, "pigs").unwrap())
+                && !events.name(&InstallationId::new(TenantId::MAIN, "pig").unwrap())
         );
         assert_eq!(events.now(), KEPT as u64 + 6);
         assert_eq!(events.after(events.now(), 9), Next { lost: 0, events: Vec::new() });
@@ -281,7 +282,7 @@ mod tests {
     fn the_last_state_told_is_the_newest() {
         let events = events();
         let is = |state| What::Installation {
-            installation: InstallationId::new("pigs").unwrap(),
+            installation: InstallationId::new(TenantId::MAIN, "pigs").unwrap(),
             state,
             reason: None,
         };
@@ -329,7 +330,7 @@ mod tests {
 
     #[test]
     fn each_kind_is_in_the_list() {
-        let installation = InstallationId::new("pigs").unwrap();
+        let installation = InstallationId::new(TenantId::MAIN, "pigs").unwrap();
         let unconfirmed = What::Unconfirmed { installation, count: 1 };
         let all = [letters(1), unconfirmed, What::Disk { state: "ok" }, What::Clock { state: "behind" }];
         for what in all {

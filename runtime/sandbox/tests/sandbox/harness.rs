@@ -9,7 +9,7 @@ use ironloom_sandbox::*;
 use ironloom_types::changes::Spot;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::state_cost;
-use ironloom_types::ids::{PointNumber, PointPath, SlotName};
+use ironloom_types::ids::{PointNumber, PointPath, SlotName, TenantId};
 use ironloom_types::interfaces::Declared;
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{NewPoint, Tag};
@@ -168,7 +168,7 @@ impl OutputResolver for Outputs {
             return Ok(Target::Known(PointNumber(7)));
         }
         let path = format!("apps/test/daily-gain/{entity}");
-        let path = PointPath::new(&path).map_err(|error| UnknownEntity(error.to_string()))?;
+        let path = PointPath::new(TenantId::MAIN, &path).map_err(|error| UnknownEntity(error.to_string()))?;
         Ok(Target::New(NewPoint { path, unit: None }))
     }
 

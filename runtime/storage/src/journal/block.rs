@@ -223,7 +223,7 @@ impl BlockHeader {
 }
 
 /// Compresses a chunk of 1 to 16,384 readings.
-pub fn encode(tenant: TenantId, stream: StreamId, chunk: &Chunk) -> Result<Block, BlockError> {
+pub fn encode(stream: StreamId, chunk: &Chunk) -> Result<Block, BlockError> {
     let rows = chunk.len();
     assert!((1..=MAX_BLOCK_READINGS).contains(&rows), "a block has 1 to 16,384 readings, this one {rows}");
     assert!(chunk.is_sound(), "only sound readings get into the journal");
@@ -231,7 +231,7 @@ pub fn encode(tenant: TenantId, stream: StreamId, chunk: &Chunk) -> Result<Block
     columns::write(chunk, &mut encoded)?;
     let (least_at, greatest_at) = range_of_at(chunk);
     let header = BlockHeader {
-        tenant,
+        tenant: chunk.tenant,
         stream,
         first_sequence: chunk.first_sequence,
         readings: rows as u32,
@@ -254,7 +254,7 @@ pub fn encode(tenant: TenantId, stream: StreamId, chunk: &Chunk) -> Result<Block
 /// header and columns agree.
 pub fn decode(bytes: &[u8]) -> Result<(BlockHeader, Chunk), BlockError> {
     let (header, bytes) = open(bytes)?;
-    let chunk = columns::read(bytes, header.first_sequence, header.readings as usize)?;
+    let chunk = columns::read(bytes, header.tenant, header.first_sequence, header.readings as usize)?;
     let times = (chunk.time(0), chunk.time(chunk.len() - 1));
     if times != (header.first_time, header.last_time) {
         return Err(BlockError::Header("other journal times than its columns"));

@@ -14,7 +14,6 @@ const MAX_HEAP: usize = 4 << 20;
 /// The open block of one stream.
 #[derive(Debug)]
 pub struct BlockBuilder {
-    tenant: TenantId,
     stream: StreamId,
     open: Chunk,
 }
@@ -22,7 +21,7 @@ pub struct BlockBuilder {
 impl BlockBuilder {
     /// Begins after what is already in blocks: `first_sequence` is folded-through + 1.
     pub fn new(tenant: TenantId, stream: StreamId, first_sequence: Sequence) -> Self {
-        Self { tenant, stream, open: Chunk::empty(first_sequence) }
+        Self { stream, open: Chunk::empty(tenant, first_sequence) }
     }
 
     /// The sequence that the next record must begin with.
@@ -87,8 +86,8 @@ impl BlockBuilder {
         if self.open.is_empty() {
             return Ok(None);
         }
-        let next = Chunk::empty(self.next_sequence());
+        let next = Chunk::empty(self.open.tenant, self.next_sequence());
         let closed = std::mem::replace(&mut self.open, next);
-        block::encode(self.tenant, self.stream, &closed).map(Some)
+        block::encode(self.stream, &closed).map(Some)
     }
 }

@@ -1,7 +1,7 @@
 //! Readings of one stream as they are read back, the same from the log's tail and from blocks.
 
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, PointNumber, Sequence};
+use ironloom_types::ids::{Generation, PointNumber, Sequence, TenantId};
 use ironloom_types::readings::{Columns, Quality, Tags, ValueRef};
 
 /// Rows that share what their record gave them: journal time, hop count and origin.
@@ -20,6 +20,8 @@ pub struct Run {
 /// Readings with consecutive sequence numbers, and what their records say of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chunk {
+    /// Whose they are.
+    pub tenant: TenantId,
     /// The sequence of the first row.
     pub first_sequence: Sequence,
     pub columns: Columns,
@@ -61,12 +63,13 @@ impl<'a> ReadingRow<'a> {
 
 impl Chunk {
     /// No readings yet; the first one will have this sequence.
-    pub fn empty(first_sequence: Sequence) -> Self {
-        Self { first_sequence, columns: Columns::default(), runs: Vec::new() }
+    pub fn empty(tenant: TenantId, first_sequence: Sequence) -> Self {
+        Self { tenant, first_sequence, columns: Columns::default(), runs: Vec::new() }
     }
 
     /// The readings of one record of the log.
     pub fn of_record(
+        tenant: TenantId,
         first_sequence: Sequence,
         time: Timestamp,
         hops: u8,
@@ -75,7 +78,7 @@ impl Chunk {
     ) -> Self {
         let end = row_number(columns.len());
         let runs = if end == 0 { Vec::new() } else { vec![Run { end, time, hops, origin }] };
-        Self { first_sequence, columns, runs }
+        Self { tenant, first_sequence, columns, runs }
     }
 
     /// The number of readings.
@@ -187,7 +190,14 @@ mod tests {
 
     #[test]
     fn a_row_has_the_sequence_and_time_of_its_record() {
-        let mut chunk = Chunk::of_record(Sequence(5), Timestamp(50), 0, Generation(0), columns(&[1.0, 2.0]));
+        let mut chunk = Chunk::of_record(
+            TenantId::MAIN,
+            Sequence(5),
+            Timestamp(50),
+            0,
+            Generation(0),
+            columns(&[1.0, 2.0]),
+        );
         let derived = Run { end: 0, time: Timestamp(60), hops: 1, origin: Generation(9) };
         chunk.extend(&columns(&[3.0, 4.0, 5.0]), 1, 3, derived);
 
@@ -210,7 +220,8 @@ mod tests {
 
     #[test]
     fn rows_are_found_by_sequence() {
-        let chunk = Chunk::of_record(Sequence(5), Timestamp(1), 0, Generation(0), columns(&[0.0; 3]));
+        let chunk =
+            Chunk::of_record(TenantId::MAIN, Sequence(5), Timestamp(1), 0, Generation(0), columns(&[0.0; 3]));
         let rows: Vec<usize> =
             [0, 4, 5, 7, 99, u64::MAX].map(|after| chunk.row_after(Sequence(after))).into();
         assert_eq!(rows, [0, 0, 1, 3, 3, 3]);
@@ -218,7 +229,7 @@ mod tests {
 
     #[test]
     fn records_of_the_same_time_and_origin_share_a_run() {
-        let mut chunk = Chunk::empty(Sequence(1));
+        let mut chunk = Chunk::empty(TenantId::MAIN, Sequence(1));
         let run = Run { end: 0, time: Timestamp(3), hops: 0, origin: Generation(0) };
         chunk.extend(&columns(&[1.0]), 0, 1, run);
         chunk.extend(&columns(&[2.0]), 0, 1, run);
@@ -227,7 +238,14 @@ mod tests {
 
     #[test]
     fn runs_that_leave_out_rows_or_go_back_in_time_are_unsound() {
-        let sound = Chunk::of_record(Sequence(1), Timestamp(9), 0, Generation(0), columns(&[1.0, 2.0]));
+        let sound = Chunk::of_record(
+            TenantId::MAIN,
+            Sequence(1),
+            Timestamp(9),
+            0,
+            Generation(0),
+            columns(&[1.0, 2.0]),
+        );
         let run = sound.runs[0];
         for runs in [
             vec![],

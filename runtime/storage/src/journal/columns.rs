@@ -9,7 +9,7 @@ use pco::{ChunkConfig, DeltaSpec};
 
 use super::chunk::{Chunk, Run};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, PointNumber, Sequence};
+use ironloom_types::ids::{Generation, PointNumber, Sequence, TenantId};
 use ironloom_types::readings::{Columns, Quality, Tag, Tags, ValueRef};
 
 /// An error in the columns of a block.
@@ -82,7 +82,12 @@ pub(super) fn write(chunk: &Chunk, out: &mut Vec<u8>) -> Result<(), ColumnError>
 }
 
 /// Reads what [`write`] wrote, exactly `rows` readings and all of `bytes`.
-pub(super) fn read(bytes: &[u8], first_sequence: Sequence, rows: usize) -> Result<Chunk, ColumnError> {
+pub(super) fn read(
+    bytes: &[u8],
+    tenant: TenantId,
+    first_sequence: Sequence,
+    rows: usize,
+) -> Result<Chunk, ColumnError> {
     let mut rest = Sections { bytes };
     let points: Vec<u32> = rest.numbers("point", rows)?;
     let at: Vec<u64> = rest.numbers("at", rows)?;
@@ -118,7 +123,7 @@ pub(super) fn read(bytes: &[u8], first_sequence: Sequence, rows: usize) -> Resul
     let points = points.into_iter().map(PointNumber).collect();
     let at = at.into_iter().map(Timestamp).collect();
     let columns = Columns { points, at, quality, tags, words, heap };
-    let chunk = Chunk { first_sequence, columns, runs };
+    let chunk = Chunk { tenant, first_sequence, columns, runs };
     if chunk.is_sound() {
         Ok(chunk)
     } else {

@@ -210,6 +210,11 @@ impl BlockIndex {
         entries.drain(..before.min(entries.len().saturating_sub(1))).collect()
     }
 
+    /// Takes away all blocks of a stream, and returns them.
+    pub fn take(&mut self, tenant: TenantId, stream: StreamId) -> Vec<Entry> {
+        self.streams.remove(&(tenant, stream)).unwrap_or_default()
+    }
+
     /// The blocks of a stream, in order.
     pub fn entries(&self, tenant: TenantId, stream: StreamId) -> &[Entry] {
         self.streams.get(&(tenant, stream)).map_or(&[], Vec::as_slice)
@@ -233,21 +238,34 @@ impl BlockIndex {
         self.entries(tenant, stream).iter().rfind(|entry| entry.first_time < time)
     }
 
-    /// The next files behind this one that hold blocks of a stream, at most so many, and how far each is in use. A
-    /// stream's blocks are written in its order, so that none of them is looked at for it but the last of each file.
-    pub fn files_after(&self, tenant: TenantId, stream: StreamId, file: u32, most: usize) -> Vec<(u32, u64)> {
+    /// The streams that have blocks.
+    pub fn streams(&self) -> impl Iterator<Item = (TenantId, StreamId)> {
+        self.streams.iter().filter(|(_, entries)| !entries.is_empty()).map(|(stream, _)| *stream)
+    }
+
+    /// The next files behind this one that hold blocks, at most so many, and how far each is in use. A stream's blocks
+    /// are written in its order, so that few of them are looked at.
+    pub fn files_after(&self, file: u32, most: usize) -> Vec<(u32, u64)> {
         let through = |entries: &[Entry], file| entries.partition_point(|entry| entry.location.file <= file);
-        let entries = self.entries(tenant, stream);
-        let mut rest = &entries[through(entries, file)..];
-        let mut files = Vec::new();
-        while files.len() < most
-            && let Some(first) = rest.first()
-        {
-            let (own, others) = rest.split_at(through(rest, first.location.file));
-            files.extend(own.last().map(|last| (last.location.file, last.location.end())));
-            rest = others;
+        let mut files: BTreeMap<u32, u64> = BTreeMap::new();
+        for entries in self.streams.values() {
+            let mut rest = &entries[through(entries, file)..];
+            let mut own = 0;
+            while own < most
+                && let Some(first) = rest.first()
+                && (files.len() < most
+                    || files.last_key_value().is_some_and(|(last, _)| first.location.file <= *last))
+            {
+                let (of_file, others) = rest.split_at(through(rest, first.location.file));
+                let end = of_file.last().map_or(0, |last| last.location.end());
+                files.entry(first.location.file).and_modify(|known| *known = end.max(*known)).or_insert(end);
+                if files.len() > most {
+                    files.pop_last();
+                }
+                (own, rest) = (own + 1, others);
+            }
         }
-        files
+        files.into_iter().collect()
     }
 
     /// How far each block file is in use: what lies behind is left over from a checkpoint that was

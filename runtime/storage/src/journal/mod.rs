@@ -27,6 +27,8 @@ pub use filter::Filter;
 pub use index::{BlockIndex, Entry, NoBlock, NotDense, PointsInBlock, StoredBlock};
 pub use selection::Selection;
 
+use ironloom_types::ids::TenantId;
+
 /// The reason why a block couldn't be read back.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -39,30 +41,34 @@ pub enum ReadError {
 }
 
 /// Reads the block of an entry and checks that it is the one that the index means.
-pub fn read(files: &BlockFiles, entry: &Entry) -> Result<Chunk, ReadError> {
-    read_by(files, entry, block::decode)
+pub fn read(files: &BlockFiles, tenant: TenantId, entry: &Entry) -> Result<Chunk, ReadError> {
+    read_by(files, tenant, entry, block::decode)
 }
 
 /// The same for the first `most` readings that pass the filter, without decoding the others.
 pub fn select(
     files: &BlockFiles,
+    tenant: TenantId,
     entry: &Entry,
     filter: &Filter,
     most: usize,
 ) -> Result<Selection, ReadError> {
-    read_by(files, entry, |bytes| block::select(bytes, filter, most))
+    read_by(files, tenant, entry, |bytes| block::select(bytes, filter, most))
 }
 
 fn read_by<T>(
     files: &BlockFiles,
+    tenant: TenantId,
     entry: &Entry,
     decode: impl FnOnce(&[u8]) -> Result<(BlockHeader, T), BlockError>,
 ) -> Result<T, ReadError> {
     let location = entry.location;
     let bytes = files.read(location)?;
     let (header, content) = decode(&bytes).map_err(|error| ReadError::Block { location, error })?;
-    if (header.first_sequence, header.readings) != (entry.first_sequence, entry.readings) {
-        let error = BlockError::Header("other sequences than the index: another block lies here");
+    let meant = (tenant, entry.first_sequence, entry.readings);
+    if (header.tenant, header.first_sequence, header.readings) != meant {
+        let error =
+            BlockError::Header("another tenant or other sequences than the index: another block lies here");
         return Err(ReadError::Block { location, error });
     }
     Ok(content)

@@ -64,7 +64,7 @@ fn selected(selection: &Selection) -> Vec<Kept> {
 }
 
 fn chunk_of(first: u64, records: &[Record]) -> Chunk {
-    let mut chunk = Chunk::empty(Sequence(first));
+    let mut chunk = Chunk::empty(TenantId::MAIN, Sequence(first));
     for record in records {
         let run = Run {
             end: 0,
@@ -79,7 +79,7 @@ fn chunk_of(first: u64, records: &[Record]) -> Chunk {
 }
 
 fn encode(chunk: &Chunk) -> Block {
-    block::encode(TenantId::MAIN, StreamId::MAIN, chunk).unwrap()
+    block::encode(StreamId::MAIN, chunk).unwrap()
 }
 
 fn fold(first: u64, records: &[Record]) -> Vec<Block> {
@@ -424,7 +424,7 @@ proptest! {
         // By sequence.
         let mut found = Vec::new();
         for entry in index.after(tenant, stream, Sequence(after)) {
-            found.extend(kept(&read(&files, entry).unwrap()));
+            found.extend(kept(&read(&files, tenant, entry).unwrap()));
         }
         found.retain(|row| row.0 > after);
         prop_assert_eq!(&found, &all.iter().filter(|row| row.0 > after).cloned().collect::<Vec<_>>());
@@ -440,7 +440,7 @@ proptest! {
         filter.to = to.map(Timestamp);
         let mut found = Vec::new();
         for entry in index.entries(tenant, stream).iter().filter(|entry| filter.may_match(entry)) {
-            let chunk = read(&files, entry).unwrap();
+            let chunk = read(&files, tenant, entry).unwrap();
             let rows = kept(&chunk);
             found.extend(filter.rows(&chunk, limit - found.len()).into_iter().map(|row| rows[row].clone()));
             if found.len() == limit {
@@ -520,14 +520,43 @@ fn a_block_out_of_order_is_refused() {
     assert_eq!(index.span(TenantId::MAIN, StreamId::MAIN), Some((Sequence(4), Sequence(9))));
 }
 
+proptest! {
+    #[test]
+    fn the_next_files_are_found_whosever_blocks_they_hold(
+        files in prop::collection::vec((1..4_u32, 1..9_u32), 0..60),
+        after in 0..9_u32,
+        most in 1..5_usize,
+    ) {
+        let mut files = files;
+        files.sort_by_key(|(_, file)| *file);
+        let (mut index, mut used) = (BlockIndex::default(), std::collections::BTreeMap::new());
+        let mut next = [1; 4];
+        for (at, (tenant, file)) in files.into_iter().enumerate() {
+            let block = encode(&chunk_of(next[tenant as usize], &[many(3, 1, |_| Value::Missing)]));
+            next[tenant as usize] += 3;
+            let location = Location { file, offset: at as u32 * 100, length: 50 };
+            index.push(TenantId(tenant), StreamId::MAIN, Entry::new(&block.header, location)).unwrap();
+            used.insert(file, location.end());
+        }
+        prop_assert_eq!(index.used_files(), used.clone());
+        let expected: Vec<_> = used.into_iter().filter(|(file, _)| *file > after).take(most).collect();
+        prop_assert_eq!(index.files_after(after, most), expected);
+    }
+}
+
 #[test]
 fn a_block_that_lies_where_another_should_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let files = open_files(folder.path());
     let block = |first| encode(&chunk_of(first, &[many(3, 1, |_| Value::Missing)]));
     let location = files.append(&block(4).bytes).unwrap();
-    let error = read(&files, &Entry::new(&block(7).header, location)).unwrap_err().to_string();
-    assert!(error.contains("offset 0") && error.contains("another block"), "{error}");
+    let other = Entry::new(&block(7).header, location);
+    let own = Entry::new(&block(4).header, location);
+    assert!(read(&files, TenantId::MAIN, &own).is_ok());
+    for (tenant, entry) in [(TenantId::MAIN, other), (TenantId(2), own)] {
+        let error = read(&files, tenant, &entry).unwrap_err().to_string();
+        assert!(error.contains("offset 0") && error.contains("another block"), "{error}");
+    }
 }
 
 /// One reading of each kind, by hand, so that the format can't change unseen.

@@ -1,10 +1,14 @@
 //! The keys of the store: the only place that builds or reads them.
 //!
 //! A key is fixed-width big-endian numbers, so that the order of the bytes is the order of the numbers:
-//! tenant u32, stream u32, kind u8, generation u64 (0 where the kind has none). After them comes what
+//! kind u8, tenant u32, stream u32, generation u64 (0 where the kind has none). After them comes what
 //! names the item within its kind: numbers, and at most one variable part, last and raw. Where there are
 //! two variable parts, or a number comes after one, the first is escaped: a zero byte in it becomes
 //! `00 ff`, and `00 00` ends it, which keeps the order.
+//!
+//! The kind comes first, so that a start reads all of a kind in one go, whoever has how many tenants. No key can be built
+//! without saying whose it is: an item names its tenant, or a generation, which has one. The few kinds that are of the node
+//! stand under the tenant 0.
 
 mod kind;
 mod parts;
@@ -20,68 +24,9 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, Generation, Ordinal, Revision, Sequence, StreamId, TenantId};
 
 /// Bytes before what names the item within its kind.
-const HEAD: usize = 4 + 4 + 1 + 8;
+const HEAD: usize = 1 + 4 + 4 + 8;
 
-/// The owner of data: every key carries it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Scope {
-    /// The tenant. 0 is the node itself; the greatest number is the store's own.
-    pub tenant: TenantId,
-    /// The stream of the tenant.
-    pub stream: StreamId,
-}
-
-impl Scope {
-    /// The one stream of the one tenant that there is for now.
-    pub const MAIN: Self = Self { tenant: TenantId::MAIN, stream: StreamId::MAIN };
-    /// The scope of data that belongs to the node and to no tenant.
-    const NODE: Self = Self { tenant: TenantId(0), stream: StreamId(0) };
-
-    /// The key of an item in this scope, or in that of the node for the few kinds that are the node's.
-    pub fn key(self, item: Item<'_>) -> Key {
-        let scope = if item.kind().is_of_the_node() { Self::NODE } else { self };
-        let mut bytes = scope.head(item.kind(), item.generation());
-        item.write_name(&mut bytes);
-        Key(bytes.into())
-    }
-
-    /// All keys of a kind.
-    pub fn all(self, kind: KeyKind) -> KeyRange {
-        let head = self.head(kind, Generation(0));
-        KeyRange::of_prefix(&head[..HEAD - 8])
-    }
-
-    /// All keys of a kind in one generation.
-    pub fn generation(self, kind: KeyKind, generation: Generation) -> KeyRange {
-        KeyRange::of_prefix(&self.head(kind, generation))
-    }
-
-    /// All keys of a kind that has no generation whose names begin with this number.
-    pub fn numbered(self, kind: KeyKind, number: u64) -> KeyRange {
-        let mut bytes = self.head(kind, Generation(0));
-        bytes.extend_from_slice(&number.to_be_bytes());
-        KeyRange::of_prefix(&bytes)
-    }
-
-    /// The state of a generation whose keys begin with `prefix`.
-    pub fn state(self, generation: Generation, prefix: &str) -> KeyRange {
-        let mut bytes = self.head(KeyKind::State, generation);
-        bytes.extend_from_slice(prefix.as_bytes());
-        KeyRange::of_prefix(&bytes)
-    }
-
-    fn head(self, kind: KeyKind, generation: Generation) -> Vec<u8> {
-        assert!(self.tenant.0 < u32::MAX, "the greatest tenant number is kept for the store itself");
-        let mut bytes = Vec::with_capacity(HEAD + 32);
-        bytes.extend_from_slice(&self.tenant.0.to_be_bytes());
-        bytes.extend_from_slice(&self.stream.0.to_be_bytes());
-        bytes.push(kind as u8);
-        bytes.extend_from_slice(&generation.0.to_be_bytes());
-        bytes
-    }
-}
-
-/// The item that a key names, without its scope.
+/// The item that a key names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
     /// The format number of the store.
@@ -97,15 +42,15 @@ pub enum Item<'a> {
     /// A page of latest values, by number.
     LatestPage(u32),
     /// An installation, by id.
-    Installation(&'a str),
+    Installation(TenantId, &'a str),
     /// A revision of an installation.
-    Revision(std::borrow::Cow<'a, str>, Revision),
+    Revision(TenantId, std::borrow::Cow<'a, str>, Revision),
     /// The receipt of a connector, by name.
     Receipt(&'a str),
     /// An idempotency key, by its hash.
     Idempotency([u8; 32]),
     /// The header of a journal block, by its first sequence.
-    Block(Sequence),
+    Block(TenantId, Sequence),
     /// A package, by digest.
     Package(Digest),
     /// The progress of a stream of readings, by its key.
@@ -129,19 +74,19 @@ pub enum Item<'a> {
     /// That there is an episode: time, generation and number.
     EpisodeTime(Timestamp, Generation, u64),
     /// A point that set-points go to, by its path.
-    Driven(&'a str),
+    Driven(TenantId, &'a str),
     /// A change of an alarm, by its place in a ring.
     AlarmNews(u32),
     /// A connector that people added or stopped, by name.
     Connector(&'a str),
     /// Whose an app id is, by that id.
-    AppOwner(&'a str),
+    AppOwner(TenantId, &'a str),
     /// A catalog that people added, by name.
     Catalog(&'a str),
     /// A token of a person or a machine, by name.
     Token(&'a str),
     /// An upgrade that waits for consent, by the id of its installation.
-    Consent(&'a str),
+    Consent(TenantId, &'a str),
     /// An entry of the audit log, by the number of its chain and its own.
     AuditEntry(u64, u64),
     /// A checkpoint of the audit log, by the number of its chain and that of its entry.
@@ -159,11 +104,11 @@ impl<'a> Item<'a> {
             Self::Log => KeyKind::Log,
             Self::PointPage(_) => KeyKind::PointPage,
             Self::LatestPage(_) => KeyKind::LatestPage,
-            Self::Installation(_) => KeyKind::Installation,
+            Self::Installation(..) => KeyKind::Installation,
             Self::Revision(..) => KeyKind::Revision,
             Self::Receipt(_) => KeyKind::Receipt,
             Self::Idempotency(_) => KeyKind::Idempotency,
-            Self::Block(_) => KeyKind::Block,
+            Self::Block(..) => KeyKind::Block,
             Self::Package(_) => KeyKind::Package,
             Self::Stream(_) => KeyKind::Stream,
             Self::Lane(_) => KeyKind::Lane,
@@ -175,20 +120,41 @@ impl<'a> Item<'a> {
             Self::Episode(..) => KeyKind::Episode,
             Self::PastRevision(..) => KeyKind::PastRevision,
             Self::EpisodeTime(..) => KeyKind::EpisodeTime,
-            Self::Driven(_) => KeyKind::Driven,
+            Self::Driven(..) => KeyKind::Driven,
             Self::AlarmNews(_) => KeyKind::AlarmNews,
             Self::Connector(_) => KeyKind::Connector,
-            Self::AppOwner(_) => KeyKind::AppOwner,
+            Self::AppOwner(..) => KeyKind::AppOwner,
             Self::Catalog(_) => KeyKind::Catalog,
             Self::Token(_) => KeyKind::Token,
-            Self::Consent(_) => KeyKind::Consent,
+            Self::Consent(..) => KeyKind::Consent,
             Self::AuditEntry(..) => KeyKind::AuditEntry,
             Self::AuditCheckpoint(..) => KeyKind::AuditCheckpoint,
             Self::Intent(..) => KeyKind::Intent,
         }
     }
 
-    fn generation(&self) -> Generation {
+    /// Whose it is; nobody's is the node's.
+    pub fn tenant(&self) -> TenantId {
+        match self {
+            Self::Installation(tenant, _)
+            | Self::Driven(tenant, _)
+            | Self::AppOwner(tenant, _)
+            | Self::Consent(tenant, _)
+            | Self::Revision(tenant, ..)
+            | Self::Block(tenant, _) => *tenant,
+            Self::EpisodeTime(_, generation, _) => generation.tenant(),
+            _ => self.generation().map_or(TenantId::NOBODY, Generation::tenant),
+        }
+    }
+
+    /// Its key.
+    pub fn key(&self) -> Key {
+        let mut bytes = head(self.kind(), self.tenant(), self.generation().unwrap_or_default());
+        self.write_name(&mut bytes);
+        Key(bytes.into())
+    }
+
+    fn generation(&self) -> Option<Generation> {
         match self {
             Self::Lane(generation)
             | Self::State(generation, _)
@@ -198,8 +164,8 @@ impl<'a> Item<'a> {
             | Self::Invocation(generation, ..)
             | Self::Episode(generation, ..)
             | Self::PastRevision(generation, _)
-            | Self::Intent(generation, ..) => *generation,
-            _ => Generation(0),
+            | Self::Intent(generation, ..) => Some(*generation),
+            _ => None,
         }
     }
 
@@ -209,25 +175,25 @@ impl<'a> Item<'a> {
             Self::PointPage(page) | Self::LatestPage(page) | Self::AlarmNews(page) => {
                 bytes.extend_from_slice(&page.to_be_bytes())
             }
-            Self::Installation(name)
+            Self::Installation(_, name)
+            | Self::Driven(_, name)
+            | Self::AppOwner(_, name)
+            | Self::Consent(_, name)
             | Self::Receipt(name)
             | Self::Stream(name)
-            | Self::Driven(name)
             | Self::Connector(name)
-            | Self::AppOwner(name)
             | Self::Catalog(name)
             | Self::Token(name)
-            | Self::Consent(name)
             | Self::State(_, name)
             | Self::Timer(_, name) => bytes.extend_from_slice(name.as_bytes()),
-            Self::Revision(installation, revision) => {
+            Self::Revision(_, installation, revision) => {
                 write_escaped(bytes, installation.as_bytes());
                 bytes.extend_from_slice(&revision.0.to_be_bytes());
             }
             Self::Idempotency(hash) | Self::Package(Digest(hash)) => {
                 bytes.extend_from_slice(hash);
             }
-            Self::Block(first) => bytes.extend_from_slice(&first.0.to_be_bytes()),
+            Self::Block(_, first) => bytes.extend_from_slice(&first.0.to_be_bytes()),
             Self::Alarm(_, code, entity) => {
                 write_escaped(bytes, code.as_bytes());
                 bytes.extend_from_slice(entity.as_bytes());
@@ -254,7 +220,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    fn read(kind: KeyKind, generation: Generation, name: &'a [u8]) -> Option<Self> {
+    fn read(kind: KeyKind, tenant: TenantId, generation: Generation, name: &'a [u8]) -> Option<Self> {
         let item = match kind {
             KeyKind::Format => Self::Format,
             KeyKind::Epoch => Self::Epoch,
@@ -262,14 +228,14 @@ impl<'a> Item<'a> {
             KeyKind::Log => Self::Log,
             KeyKind::PointPage => Self::PointPage(u32::from_be_bytes(name.try_into().ok()?)),
             KeyKind::LatestPage => Self::LatestPage(u32::from_be_bytes(name.try_into().ok()?)),
-            KeyKind::Installation => Self::Installation(text(name)?),
+            KeyKind::Installation => Self::Installation(tenant, text(name)?),
             KeyKind::Revision => {
                 let (installation, number) = read_escaped(name)?;
-                Self::Revision(installation, Revision(u32::from_be_bytes(number.try_into().ok()?)))
+                Self::Revision(tenant, installation, Revision(u32::from_be_bytes(number.try_into().ok()?)))
             }
             KeyKind::Receipt => Self::Receipt(text(name)?),
             KeyKind::Idempotency => Self::Idempotency(name.try_into().ok()?),
-            KeyKind::Block => Self::Block(Sequence(u64::from_be_bytes(name.try_into().ok()?))),
+            KeyKind::Block => Self::Block(tenant, Sequence(u64::from_be_bytes(name.try_into().ok()?))),
             KeyKind::Package => Self::Package(Digest(name.try_into().ok()?)),
             KeyKind::Stream => Self::Stream(text(name)?),
             KeyKind::Lane => Self::Lane(generation),
@@ -285,13 +251,13 @@ impl<'a> Item<'a> {
                 let attempt = u32::from_be_bytes(attempt.try_into().ok()?);
                 Self::Invocation(generation, Ordinal(u64::from_be_bytes(*ordinal)), attempt)
             }
-            KeyKind::Driven => Self::Driven(text(name)?),
+            KeyKind::Driven => Self::Driven(tenant, text(name)?),
             KeyKind::AlarmNews => Self::AlarmNews(u32::from_be_bytes(name.try_into().ok()?)),
             KeyKind::Connector => Self::Connector(text(name)?),
-            KeyKind::AppOwner => Self::AppOwner(text(name)?),
+            KeyKind::AppOwner => Self::AppOwner(tenant, text(name)?),
             KeyKind::Catalog => Self::Catalog(text(name)?),
             KeyKind::Token => Self::Token(text(name)?),
-            KeyKind::Consent => Self::Consent(text(name)?),
+            KeyKind::Consent => Self::Consent(tenant, text(name)?),
             KeyKind::Intent => {
                 let (ordinal, index) = name.split_first_chunk::<8>()?;
                 let index = u32::from_be_bytes(index.try_into().ok()?);
@@ -318,9 +284,19 @@ impl<'a> Item<'a> {
             kind,
             KeyKind::Format | KeyKind::Epoch | KeyKind::Folded | KeyKind::Log | KeyKind::Lane
         );
-        let well_formed = (named || name.is_empty()) && item.generation() == generation;
+        let is_whose = item.tenant() == tenant && item.generation().unwrap_or_default() == generation;
+        let well_formed = (named || name.is_empty()) && is_whose;
         well_formed.then_some(item)
     }
+}
+
+fn head(kind: KeyKind, tenant: TenantId, generation: Generation) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD + 32);
+    bytes.push(kind as u8);
+    bytes.extend_from_slice(&tenant.0.to_be_bytes());
+    bytes.extend_from_slice(&StreamId::MAIN.0.to_be_bytes());
+    bytes.extend_from_slice(&generation.0.to_be_bytes());
+    bytes
 }
 
 /// A key of the store.
@@ -330,22 +306,22 @@ pub struct Key(Bytes);
 impl Key {
     /// The key of the format number.
     pub fn format() -> Self {
-        Scope::NODE.key(Item::Format)
+        Item::Format.key()
     }
 
     /// The key of the fencing epoch, which the store itself reads and writes.
     pub fn epoch() -> Self {
-        Scope::NODE.key(Item::Epoch)
+        Item::Epoch.key()
     }
 
     /// The key of the fold position.
     pub fn folded() -> Self {
-        Scope::NODE.key(Item::Folded)
+        Item::Folded.key()
     }
 
     /// The key of the log that the store belongs to.
     pub fn log() -> Self {
-        Scope::NODE.key(Item::Log)
+        Item::Log.key()
     }
 
     /// The bytes, in whose order keys stand.
@@ -354,25 +330,23 @@ impl Key {
     }
 
     /// Returns the item that this key names; `None` for bytes that no version of this code makes.
-    pub fn parse(&self) -> Option<(Scope, Item<'_>)> {
-        let (tenant, rest) = self.0.split_first_chunk::<4>()?;
+    pub fn parse(&self) -> Option<Item<'_>> {
+        let (&kind, rest) = self.0.split_first()?;
+        let (tenant, rest) = rest.split_first_chunk::<4>()?;
         let (stream, rest) = rest.split_first_chunk::<4>()?;
-        let (&kind, rest) = rest.split_first()?;
         let (generation, name) = rest.split_first_chunk::<8>()?;
-        let scope = Scope {
-            tenant: TenantId(u32::from_be_bytes(*tenant)),
-            stream: StreamId(u32::from_be_bytes(*stream)),
-        };
-        let kind = KeyKind::from_number(kind)?;
-        let item = Item::read(kind, Generation(u64::from_be_bytes(*generation)), name)?;
-        let of_the_node = scope == Scope::NODE;
-        (of_the_node == kind.is_of_the_node()).then_some((scope, item))
+        if StreamId(u32::from_be_bytes(*stream)) != StreamId::MAIN {
+            return None;
+        }
+        let tenant = TenantId(u32::from_be_bytes(*tenant));
+        let generation = Generation(u64::from_be_bytes(*generation));
+        Item::read(KeyKind::from_number(kind)?, tenant, generation, name)
     }
 
     /// The text of the key of a value of state, without looking at the rest.
     pub fn state_text(&self) -> Option<&str> {
         match self.parse() {
-            Some((_, Item::State(_, key))) => Some(key),
+            Some(Item::State(_, key)) => Some(key),
             _ => None,
         }
     }
@@ -389,7 +363,7 @@ impl Key {
     }
 
     /// The key of one part of a value that an engine keeps in parts. These stand behind all others, under
-    /// a tenant number that no tenant has. The part's number has a fixed width, so no two are the same.
+    /// a number that no kind has. The part's number has a fixed width, so no two are the same.
     pub(super) fn part(&self, number: u16) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len() + 7);
         bytes.extend_from_slice(&PARTS);
@@ -411,7 +385,7 @@ impl Key {
 }
 
 /// Where the keys begin that an engine needs for values in parts.
-pub(super) const PARTS: [u8; 4] = u32::MAX.to_be_bytes();
+pub(super) const PARTS: [u8; 4] = [0xff; 4];
 /// Where those of them begin that name the keys of such values.
 pub(super) const IN_PARTS: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0];
 

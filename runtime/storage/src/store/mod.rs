@@ -23,7 +23,7 @@ use crate::folders;
 pub use cache::{AT_ONCE, CacheBudget, CacheBytes, Changes, Lookup, StateCache, Stretch, Ticket};
 pub use error::StoreError;
 pub use files::{FileError, Files};
-pub use keys::{Item, Key, KeyKind, KeyRange, Scope};
+pub use keys::{Item, Key, KeyKind, KeyRange};
 pub use lock::{DataLock, LockError};
 pub use storage::{Applied, Change, FORMAT, PAGE_BYTES, Page, SeeValue, Snapshot, Storage};
 

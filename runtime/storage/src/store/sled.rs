@@ -356,7 +356,7 @@ impl Failed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::keys::{Item, Scope};
+    use super::super::keys::Item;
     use super::*;
     use ironloom_types::ids::Generation;
 
@@ -364,7 +364,7 @@ mod tests {
     fn parts_go_with_their_value() {
         let folder = tempfile::tempdir().unwrap();
         let sled = Sled::open(folder.path(), 8 << 20).unwrap();
-        let key = Scope::MAIN.key(Item::State(Generation(1), "k"));
+        let key = Item::State(Generation(1), "k").key();
         let lengths =
             [Some(WHOLE), Some(WHOLE + 1), Some(5 * WHOLE), Some(2 * WHOLE), Some(10), Some(3 * WHOLE), None];
         for (length, parts) in lengths.into_iter().zip([0, 2, 5, 2, 0, 3, 0]) {

@@ -331,13 +331,13 @@ impl PageBuilder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::keys::{Item, Scope};
+    use super::super::keys::Item;
     use super::super::redb::Redb;
     use super::*;
     use ironloom_types::ids::Generation;
 
     fn state(key: &str) -> Key {
-        Scope::MAIN.key(Item::State(Generation(1), key))
+        Item::State(Generation(1), key).key()
     }
 
     #[test]

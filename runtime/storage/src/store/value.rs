@@ -32,14 +32,14 @@ pub(super) fn open(key: &Key, mut bytes: Bytes) -> Result<Bytes, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::keys::{Item, Scope};
+    use super::super::keys::Item;
     use super::*;
     use ironloom_types::ids::Generation;
 
     #[test]
     fn any_changed_bit_and_any_other_key_is_damage() {
-        let key = Scope::MAIN.key(Item::State(Generation(7), "a"));
-        let other = Scope::MAIN.key(Item::State(Generation(7), "b"));
+        let key = Item::State(Generation(7), "a").key();
+        let other = Item::State(Generation(7), "b").key();
         let sealed = seal(&key, b"value");
         assert_eq!(open(&key, sealed.clone().into()).unwrap(), Bytes::from_static(b"value"));
         assert!(open(&other, sealed.clone().into()).is_err());
@@ -58,7 +58,7 @@ mod tests {
     fn the_bytes_are_these() {
         // CRC32C("123456789") is 0xe3069283 (RFC 3720, appendix B.4 uses the same polynomial).
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
-        let key = Scope::MAIN.key(Item::Lane(Generation(1)));
+        let key = Item::Lane(Generation(1)).key();
         let mut covered = vec![0, 0, 0, 1, 0, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 1];
         assert_eq!(key.as_bytes(), covered);
         covered.extend_from_slice(b"xy");

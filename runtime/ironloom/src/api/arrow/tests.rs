@@ -16,11 +16,13 @@ use super::messages::MAX_ROWS;
 use super::*;
 use crate::api::readings::{Form, parse};
 use crate::api::value::JsonValue;
+use ironloom_types::ids::TenantId;
 use ironloom_types::readings::{Tag, Value};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
 const LATEST: Timestamp = Timestamp(NOW.0 + 300_000_000_000);
-const RULES: IngestRules = IngestRules { now: Some(NOW), latest: LATEST, new_points: 100 };
+const RULES: IngestRules =
+    IngestRules { tenant: TenantId::MAIN, now: Some(NOW), latest: LATEST, new_points: 100 };
 
 fn known(path: &str) -> Option<PointNumber> {
     (path == "known").then_some(PointNumber(7))

@@ -11,6 +11,7 @@ use crate::api::problem::Problem;
 use crate::api::push::{READ_ASIDE, no_clock, refusal};
 use crate::api::readings::{Form, parse};
 use crate::aside::aside_if;
+use ironloom_types::ids::TenantId;
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// The readings of some lines.
@@ -32,6 +33,7 @@ impl Batch {
     /// that is.
     pub(super) async fn read(
         api: &Api,
+        tenant: TenantId,
         mode: Mode,
         before: Progress,
         gathered: Gathered,
@@ -43,7 +45,7 @@ impl Batch {
         let node = Arc::clone(&api.node);
         let is_long = lines.len() > READ_ASIDE;
         let work = move || {
-            let parsed = parse(&lines, Form::Lines, node.ingest_rules(), || node.lookup(), mode);
+            let parsed = parse(&lines, Form::Lines, node.ingest_rules(tenant), || node.lookup(tenant), mode);
             (parsed, lines)
         };
         let read = aside_if(is_long, work).await;

@@ -7,7 +7,7 @@ use super::*;
 use crate::api::capsule::{Before, VERSION};
 use crate::backup::testing::{header, sparse};
 use ironloom_apps::allowance::PartialLimits;
-use ironloom_types::ids::{Digest, Generation, InstallationId, Revision};
+use ironloom_types::ids::{Digest, Generation, InstallationId, Revision, TenantId};
 
 const MANIFEST: &str = "manifest = 1\nid = \"com.example.gauge\"\nname = \"Gauge\"\nversion = \"1.2.3\"\n\
                         [inputs.level]\ntype = \"real\"\n";
@@ -21,7 +21,7 @@ fn packed() -> (Digest, Vec<u8>) {
 fn of(package: Digest) -> String {
     let contents = Contents {
         capsule: VERSION,
-        id: InstallationId::new("guest").unwrap(),
+        id: InstallationId::new(TenantId::MAIN, "guest").unwrap(),
         package,
         generation: Generation(1),
         revision: Revision(1),

@@ -18,7 +18,7 @@ use crate::feeds::Wanted;
 use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::grants::Grants;
 use ironloom_apps::plan::is_of_no_point;
-use ironloom_types::ids::{InstallationId, SlotName};
+use ironloom_types::ids::{InstallationId, SlotName, TenantId};
 
 /// The way in which one app came into the place of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ fn install(client: &Client, info: &PackageInfo, wanted: Wanted) -> Outcome {
         other => drop(other?),
     }
     let request = InstallRequest {
-        id: InstallationId::new(ID).map_err(anyhow::Error::from)?,
+        id: InstallationId::new(TenantId::NOBODY, ID).map_err(anyhow::Error::from)?,
         package: info.digest,
         publisher: None,
         new_publisher: None,

@@ -14,7 +14,7 @@ use ironloom_apps::allowance::{LimitKind, PartialLimits};
 use ironloom_apps::grants::{Mode, OutputGrant};
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::toml_section::Places;
-use ironloom_types::ids::SlotName;
+use ironloom_types::ids::{SlotName, TenantId};
 
 /// What an installation is given.
 #[derive(Args, Debug)]
@@ -123,7 +123,7 @@ pub(super) fn bound(
 ) -> Result<impl Iterator<Item = (SlotName, Patterns)>, Failure> {
     let mut bound: BTreeMap<SlotName, Vec<String>> = BTreeMap::new();
     for (name, pattern) in pairs {
-        Pattern::new(pattern).map_err(|error| misuse(format!("--bind {name}: {error}")))?;
+        Pattern::new(TenantId::NOBODY, pattern).map_err(|error| misuse(format!("--bind {name}: {error}")))?;
         bound.entry(slot("--bind", name)?).or_default().push(pattern.clone());
     }
     Ok(bound.into_iter().map(|(name, all)| (name, Patterns::Many(all))))

@@ -190,10 +190,13 @@ fn text(all: &[Installed], dry_run: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ironloom_types::ids::TenantId;
 
     fn lines(all: &[(usize, Vec<String>)]) -> Vec<String> {
-        let all: Vec<_> =
-            all.iter().map(|(n, told)| (InstallationId::new(&format!("i{n}")).unwrap(), told)).collect();
+        let all: Vec<_> = all
+            .iter()
+            .map(|(n, told)| (InstallationId::new(TenantId::MAIN, &format!("i{n}")).unwrap(), told))
+            .collect();
         warnings(all.iter().map(|(id, told)| (id, told.as_slice())))
     }
 

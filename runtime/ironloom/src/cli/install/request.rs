@@ -15,7 +15,7 @@ use ironloom_apps::quantity::Span;
 use ironloom_apps::toml_section::{Field, Findings, Places, Section};
 use ironloom_storage::small_files;
 use ironloom_trust::key::PublicKey;
-use ironloom_types::ids::{Digest, InstallationId, SlotName};
+use ironloom_types::ids::{Digest, InstallationId, SlotName, TenantId};
 use ironloom_types::limits::MIB;
 
 /// The longest file in bytes: the request that is made of it has at most 1 MiB, and its comments may take more.
@@ -141,7 +141,7 @@ pub(in crate::cli) fn parse(text: &str) -> Result<(File, Places), Problems> {
 fn installation(mut root: Section<'_, '_>) -> Asked {
     let mut asked = Asked {
         package: root.take("package").and_then(|field| field.text().map(str::to_owned)),
-        id: root.take("id").and_then(|field| field.parsed(InstallationId::new)),
+        id: root.take("id").and_then(|field| field.parsed(|id| InstallationId::new(TenantId::NOBODY, id))),
         publisher: root.take("publisher").and_then(|field| field.parsed(str::parse)),
         from: root.take("from").and_then(|field| from(&field)),
         adopt: root.take("adopt").and_then(|field| adopt(&field)),
@@ -196,7 +196,7 @@ fn patterns(field: &Field<'_, '_>) -> Option<Patterns> {
         _ => field.texts()?,
     };
     for pattern in &patterns {
-        field.checked(Pattern::new(pattern))?;
+        field.checked(Pattern::new(TenantId::NOBODY, pattern))?;
     }
     Some(Patterns::Many(patterns))
 }

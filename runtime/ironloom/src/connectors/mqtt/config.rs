@@ -17,7 +17,7 @@ use crate::connectors::template::Template;
 use ironloom_apps::quantity::Span;
 use ironloom_apps::toml_section::{Field, Section};
 use ironloom_apps::unit;
-use ironloom_types::ids::InstallationId;
+use ironloom_types::ids::{InstallationId, PointPath};
 use ironloom_types::limits::SOURCE_POINTS;
 
 /// The name of a field in templates of points.
@@ -197,7 +197,7 @@ impl MqttConfig {
     }
 
     /// Returns true where set-points of a point go through it.
-    pub(crate) fn drives(&self, path: &str) -> bool {
+    pub(crate) fn drives(&self, path: &PointPath) -> bool {
         self.set_points.iter().any(|one| one.drives(path))
     }
 

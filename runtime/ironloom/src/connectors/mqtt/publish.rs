@@ -138,13 +138,13 @@ mod tests {
     use super::*;
     use crate::connectors::mqtt::config::tests::read_with;
     use ironloom_types::clock::Timestamp;
-    use ironloom_types::ids::{PointPath, Sequence};
+    use ironloom_types::ids::{PointPath, Sequence, TenantId};
     use ironloom_types::readings::Quality;
 
     fn message(publish: &Publish, path: &str, value: ValueRef<'_>) -> Option<(String, String)> {
         let reading = OutReading {
             sequence: Sequence(7),
-            path: &PointPath::new(path).unwrap(),
+            path: &PointPath::new(TenantId::MAIN, path).unwrap(),
             unit: Some("kg"),
             at: Timestamp(1_000_000_000),
             quality: Quality::Good,

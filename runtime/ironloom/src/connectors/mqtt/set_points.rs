@@ -4,8 +4,10 @@ use serde_json::json;
 
 use super::message::OutboundForm;
 use super::topics::TopicPattern;
+use crate::connectors::TENANT;
 use crate::connectors::commands::Command;
 use ironloom_apps::toml_section::Section;
+use ironloom_types::ids::PointPath;
 use ironloom_types::readings::Value;
 
 /// The topic and the form of the set-points of some points: `[….set_points."plant/{station}/limit"]`. A value is `16` or `true`; JSON is
@@ -51,13 +53,13 @@ impl SetPoints {
         &self.topic
     }
 
-    pub(super) fn drives(&self, path: &str) -> bool {
-        self.point.matches(path).is_some()
+    pub(super) fn drives(&self, path: &PointPath) -> bool {
+        path.tenant() == TENANT && self.point.matches(path.as_str()).is_some()
     }
 
     /// The topic and the payload of a set-point; `None` where it is another's.
     pub(super) fn message(&self, command: &Command) -> Option<(String, Vec<u8>)> {
-        let matched = self.point.matches(&command.point)?;
+        let matched = self.point.matches(command.point.as_str())?;
         let topic = self.topic.fill(|name| matched.level(name))?;
         let value = match &command.value {
             Value::Boolean(value) => json!(value),

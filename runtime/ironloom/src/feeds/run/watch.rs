@@ -14,7 +14,7 @@ use crate::api::facade::{
 use crate::api::host::SetPointEnd;
 use crate::api::value::JsonValue;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{InstallationId, Ordinal, PointPath, Sequence};
+use ironloom_types::ids::{InstallationId, Ordinal, PointPath, Sequence, TenantId};
 use ironloom_types::readings::Quality;
 use ironloom_types::work::Counters;
 
@@ -74,7 +74,7 @@ impl Watch {
             patterns
                 .as_slice()
                 .iter()
-                .filter_map(move |text| Some((name.to_string(), Pattern::new(text).ok()?)))
+                .filter_map(move |text| Some((name.to_string(), Pattern::new(TenantId::MAIN, text).ok()?)))
         });
         self.bound = all.collect();
     }
@@ -136,7 +136,7 @@ impl Watch {
         let own = format!("apps/{}/", self.id);
         let by_default = point.strip_prefix(&own).and_then(|rest| rest.split('/').next()).map(str::to_owned);
         let by_binding = || {
-            let path = PointPath::new(&point).ok()?;
+            let path = PointPath::new(TenantId::MAIN, &point).ok()?;
             self.bound.iter().find(|(_, pattern)| pattern.matches(&path)).map(|(name, _)| name.clone())
         };
         let output = by_default.or_else(by_binding).unwrap_or_else(|| point.to_string());
@@ -155,7 +155,7 @@ impl Watch {
         let mut after = None;
         loop {
             let page = PageQuery { after, limit: PAGE };
-            let page = node.alarms(Some(self.id.clone()), page).await.map_err(refused)?;
+            let page = node.alarms(self.id.tenant(), Some(self.id.clone()), page).await.map_err(refused)?;
             now.extend(
                 page.items.into_iter().map(|alarm| ((alarm.code.to_string(), alarm.entity.clone()), alarm)),
             );
@@ -202,7 +202,7 @@ impl Watch {
                 order: Order::Newest,
                 page: PageQuery { after, limit: EPISODES },
             };
-            let page = node.alarm_history(query).await.map_err(refused)?;
+            let page = node.alarm_history(self.id.tenant(), query).await.map_err(refused)?;
             // They are in the order of `since`, which an app may say, so a page with none that is new is the end.
             let before = new.len();
             new.extend(page.items.into_iter().filter(|alarm| number(alarm) > self.episode));
@@ -363,7 +363,7 @@ mod tests {
     fn alarm(id: &str, state: AlarmState, message: &str) -> Alarm {
         Alarm {
             id: id.to_owned(),
-            installation: InstallationId::new("try").unwrap(),
+            installation: InstallationId::new(TenantId::MAIN, "try").unwrap(),
             code: SlotName::new("hot").unwrap(),
             entity: String::new(),
             severity: "low".to_owned(),

@@ -3,17 +3,17 @@
 use super::Applier;
 use crate::fold::stored::encode;
 use crate::records::catalog::CatalogRecord;
-use ironloom_storage::store::{Item, Scope};
+use ironloom_storage::store::Item;
 
 impl Applier {
     pub(super) fn set_catalog(&self, catalog: CatalogRecord) {
-        let key = Scope::MAIN.key(Item::Catalog(&catalog.name));
+        let key = Item::Catalog(&catalog.name).key();
         self.shared.overlay.apply([(key, Some(encode(&catalog)))]);
         self.shared.catalogs.write().insert(catalog.name.clone(), catalog);
     }
 
     pub(super) fn remove_catalog(&self, name: &str) {
-        self.shared.overlay.apply([(Scope::MAIN.key(Item::Catalog(name)), None)]);
+        self.shared.overlay.apply([(Item::Catalog(name).key(), None)]);
         self.shared.catalogs.write().remove(name);
     }
 }

@@ -4,12 +4,12 @@ use super::Applier;
 use crate::fold::published::place_of_published;
 use crate::fold::stored::encode;
 use crate::records::connector::ConnectorRecord;
-use ironloom_storage::store::{Item, Scope};
+use ironloom_storage::store::Item;
 
 impl Applier {
     /// Takes over all that there is to a connector now.
     pub(super) fn set_connector(&self, connector: ConnectorRecord) {
-        let key = Scope::MAIN.key(Item::Connector(&connector.name));
+        let key = Item::Connector(&connector.name).key();
         let mut all = self.shared.connectors.write();
         if connector.says_nothing() {
             self.shared.overlay.apply([(key, None)]);
@@ -22,10 +22,10 @@ impl Applier {
 
     /// Forgets a connector, with its places: names may come and go without end.
     pub(super) fn remove_connector(&self, name: &str) {
-        self.shared.overlay.apply([(Scope::MAIN.key(Item::Connector(name)), None)]);
+        self.shared.overlay.apply([(Item::Connector(name).key(), None)]);
         self.shared.connectors.write().remove(name);
         for place in [Box::from(name), place_of_published(name)] {
-            self.shared.overlay.apply([(Scope::MAIN.key(Item::Receipt(&place)), None)]);
+            self.shared.overlay.apply([(Item::Receipt(&place).key(), None)]);
             self.shared.receipts.write().remove(&place);
         }
     }

@@ -1,7 +1,5 @@
 //! Copies of generations: begun, whole, gone back to, and gone.
 
-use std::sync::atomic::Ordering;
-
 use super::Applier;
 use super::lives::{purged_value, stored};
 use crate::fold::copies::KeptCopy;
@@ -9,13 +7,13 @@ use crate::fold::stored::{Removed, StoredLane, encode};
 use crate::records::alarm::ClearedBy;
 use crate::records::copy::{Committed, Copied, CopyBegun, RolledBack};
 use crate::records::installation::Installation;
-use ironloom_storage::store::{Item, Scope};
+use ironloom_storage::store::Item;
 use ironloom_types::ids::{Generation, InstallationId};
 
 impl Applier {
     /// Notes that something may lie under a generation that is to go unless it becomes a copy.
     pub(super) fn begin_copy(&mut self, CopyBegun { id, generation, at, .. }: CopyBegun) {
-        self.shared.generation.fetch_max(generation.0, Ordering::SeqCst);
+        self.shared.generations.lock().note(generation);
         let removed = Removed { at, purge: true };
         self.shared.overlay.apply([purged_value(generation, &id, removed)]);
         self.shared.copies.begin(generation, &id, at);
@@ -35,7 +33,7 @@ impl Applier {
     pub(super) fn end_trial(&self, Committed { id, generation, .. }: &Committed) {
         let Some(lane) = self.shared.lanes.of_generation(*generation) else { return };
         let installation = Installation { trial: None, ..Installation::clone(&lane.installation()) };
-        let key = Scope::MAIN.key(Item::Installation(id.as_str()));
+        let key = Item::Installation(id.tenant(), id.as_str()).key();
         self.shared.overlay.apply([(key, Some(encode(&installation)))]);
         let meta = lane.book().meta().clone();
         lane.stand(installation, meta);

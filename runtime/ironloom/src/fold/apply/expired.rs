@@ -3,7 +3,7 @@
 use super::Applier;
 use crate::fold::{episodes, invocations};
 use crate::records::admin::Expired;
-use ironloom_storage::store::{Item, Scope};
+use ironloom_storage::store::Item;
 
 impl Applier {
     /// Takes out of an installation's history what is past its retention.
@@ -20,7 +20,7 @@ impl Applier {
         let lane = self.shared.lanes.of_generation(generation);
         let mut changes = Vec::new();
         for number in dead_letters_gone {
-            changes.push((Scope::MAIN.key(Item::DeadLetter(generation, number)), None));
+            changes.push((Item::DeadLetter(generation, number).key(), None));
         }
         for alarm in &alarms {
             let is_current = self.shared.is_current(lane.as_deref(), generation, alarm);

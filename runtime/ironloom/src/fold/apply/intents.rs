@@ -13,7 +13,7 @@ use crate::records::intent::{Asked, Driven, IntentPlace, Settled};
 use crate::telemetry::events::What;
 use ironloom_apps::grants::Mode;
 use ironloom_storage::log::RecordRef;
-use ironloom_storage::store::{Item, Key, Scope};
+use ironloom_storage::store::{Item, Key};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::Generation;
 
@@ -23,7 +23,7 @@ const INDEX_BITS: u32 = 11;
 const _: () = assert!(ironloom_types::limits::MAX_INTENTS <= 1 << (INDEX_BITS - 1));
 
 fn key(place: IntentPlace) -> Key {
-    Scope::MAIN.key(Item::Intent(place.generation, place.ordinal, place.index))
+    Item::Intent(place.generation, place.ordinal, place.index).key()
 }
 
 impl Applier {
@@ -85,9 +85,12 @@ impl Applier {
                 self.found.intents.remove(&place);
             }
             let Some(driven) = driven else { continue };
-            changes.push((Scope::MAIN.key(Item::Driven(driven.point.as_str())), Some(encode(&*driven))));
+            changes.push((
+                Item::Driven(driven.point.tenant(), driven.point.as_str()).key(),
+                Some(encode(&*driven)),
+            ));
             if self.replaying {
-                self.found.driven.insert(driven.point.to_arc(), *driven);
+                self.found.driven.insert(driven.point.clone(), *driven);
             }
         }
     }
@@ -123,17 +126,15 @@ impl Applier {
             self.shared.outbox.change(|outbox| outbox.set_back(to))
         };
         changes.extend(intents.iter().map(|asked| (key(asked.place), Some(encode(asked)))));
-        changes.extend(
-            driven
-                .iter()
-                .map(|driven| (Scope::MAIN.key(Item::Driven(driven.point.as_str())), Some(encode(driven)))),
-        );
+        changes.extend(driven.iter().map(|driven| {
+            (Item::Driven(driven.point.tenant(), driven.point.as_str()).key(), Some(encode(driven)))
+        }));
     }
 
     /// Takes over what the store has of the outbox.
     pub(in crate::fold) fn find(&mut self, intents: Vec<Asked>, driven: Vec<Driven>) {
         self.found.intents.extend(intents.into_iter().map(|asked| (asked.place, asked)));
-        self.found.driven.extend(driven.into_iter().map(|driven| (driven.point.to_arc(), driven)));
+        self.found.driven.extend(driven.into_iter().map(|driven| (driven.point.clone(), driven)));
     }
 
     /// Opens the outbox with what was found.
@@ -144,7 +145,9 @@ impl Applier {
         }
         let now = self.shared.clock.now();
         let forgotten = self.shared.outbox.change(|outbox| outbox.load(found, now));
-        self.shared.overlay.apply(forgotten.iter().map(|path| (Scope::MAIN.key(Item::Driven(path)), None)));
+        self.shared
+            .overlay
+            .apply(forgotten.iter().map(|path| (Item::Driven(path.tenant(), path.as_str()).key(), None)));
     }
 
     /// Tells the outbox what an installation may do.

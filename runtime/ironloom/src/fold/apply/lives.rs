@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -19,9 +18,9 @@ use crate::records::alarm::{AlarmRecord, ClearedBy};
 use crate::records::installation::{Installation, Revision};
 use crate::records::lane::LaneMeta;
 use crate::records::owner::AppOwner;
-use ironloom_storage::store::{Item, Key, Scope, StateCache};
+use ironloom_storage::store::{Item, Key, StateCache};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, Sequence};
+use ironloom_types::ids::{Generation, InstallationId, Sequence, TenantId};
 
 impl Applier {
     pub(super) fn install(&mut self, new: NewInstallation) {
@@ -35,14 +34,14 @@ impl Applier {
         let lanes = &self.shared.lanes;
         let is_there = lanes.of(&id).is_some() || lanes.of_generation(generation).is_some();
         // The sealer lets none through. Should the log hold one all the same, it must not end each start.
-        if is_there || installation.begun <= self.shared.last_generation() {
+        if is_there || self.shared.generations.lock().has(installation.begun) {
             tracing::error!(installation = %id, %generation, "the log installs an installation that exists already; this record is skipped");
             return;
         }
-        self.shared.generation.fetch_max(installation.begun.0, Ordering::SeqCst);
+        self.shared.generations.lock().note(installation.begun);
         self.set_owner(owner);
         let mut changes = vec![
-            (Scope::MAIN.key(Item::Installation(id.as_str())), Some(encode(&installation))),
+            (Item::Installation(id.tenant(), id.as_str()).key(), Some(encode(&installation))),
             (revision_key(&id, revision.number), Some(encode(&revision))),
             self.lane_value(&id, generation, &meta),
         ];
@@ -63,7 +62,7 @@ impl Applier {
             return;
         };
         known.share(&mut revision);
-        let queue = self.queue_from(meta.cursor);
+        let queue = self.queue_from(id.tenant(), meta.cursor);
         let timers = adopted.map_or_else(Vec::new, |adopted| adopted.timers).into_iter();
         let timers: BTreeMap<_, _> = timers.filter_map(|(name, set)| Some((name, set?))).collect();
         let revisions = vec![(revision, Arc::clone(&known.manifest))];
@@ -74,9 +73,9 @@ impl Applier {
     /// Takes over whose an app id is from here on.
     pub(super) fn set_owner(&self, owner: Option<Box<AppOwner>>) {
         let Some(owner) = owner else { return };
-        let key = Scope::MAIN.key(Item::AppOwner(owner.app.as_str()));
+        let key = Item::AppOwner(owner.tenant, owner.app.as_str()).key();
         self.shared.overlay.apply([(key, Some(encode(&*owner)))]);
-        self.shared.owners.write().insert(owner.app.clone(), *owner);
+        self.shared.owners.write().insert((owner.tenant, owner.app.clone()), *owner);
     }
 
     /// Takes over what the store has of generations that don't live.
@@ -109,9 +108,7 @@ impl Applier {
         self.shared.removed.lock().remove(&generation);
         self.shared.copies.forget(generation);
         changes.extend(
-            timers.iter().map(|(name, set)| {
-                (Scope::MAIN.key(Item::Timer(generation, name)), set.as_ref().map(encode))
-            }),
+            timers.iter().map(|(name, set)| (Item::Timer(generation, name).key(), set.as_ref().map(encode))),
         );
         for alarm in alarms {
             // With the episode: after a checkpoint that was cut off, the alarm may be gone and the episode not there.
@@ -123,10 +120,10 @@ impl Applier {
         }
     }
 
-    /// The queue of a lane that goes on behind this sequence.
-    pub(crate) fn queue_from(&self, cursor: Sequence) -> Queue {
+    /// The queue of a tenant's lane that goes on behind this sequence.
+    pub(crate) fn queue_from(&self, tenant: TenantId, cursor: Sequence) -> Queue {
         let budget = &self.shared.note_budget;
-        if cursor < self.shared.journal.last() {
+        if cursor < self.shared.journal.of(tenant).last() {
             Queue::behind(cursor, budget)
         } else {
             Queue::after(cursor, budget)
@@ -160,7 +157,7 @@ impl Applier {
         let ends = |alarm: &AlarmRecord| alarm.number < next_alarm;
         let package = (!removed.purge).then_some(ended.installation.package);
         self.shared.removed.lock().insert(generation, Gone { installation: id.clone(), removed, package });
-        let mut changes = vec![(Scope::MAIN.key(Item::Installation(id.as_str())), None)];
+        let mut changes = vec![(Item::Installation(id.tenant(), id.as_str()).key(), None)];
         changes.push(match removed.purge {
             true => purged_value(generation, &id, removed),
             false => {
@@ -252,7 +249,7 @@ impl Applier {
 }
 
 pub(super) fn stored(generation: Generation, lane: &StoredLane) -> (Key, Option<Bytes>) {
-    (Scope::MAIN.key(Item::Lane(generation)), Some(encode(lane)))
+    (Item::Lane(generation).key(), Some(encode(lane)))
 }
 
 /// The value of a generation that is purged. Nobody reads its bookkeeping any more.

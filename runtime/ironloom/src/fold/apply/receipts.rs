@@ -7,7 +7,7 @@ use super::Applier;
 use crate::fold::published::place_of_published;
 use crate::fold::stored::{StoredStream, encode};
 use crate::records::readings::Receipt;
-use ironloom_storage::store::{Item, Key, Scope};
+use ironloom_storage::store::{Item, Key};
 use ironloom_types::clock::Timestamp;
 
 impl Applier {
@@ -18,7 +18,7 @@ impl Applier {
         time: Timestamp,
         changes: &mut Vec<(Key, Option<Bytes>)>,
     ) {
-        let key = |item: Item<'_>| Scope::MAIN.key(item);
+        let key = |item: Item<'_>| item.key();
         match receipt {
             Receipt::Connector { name, note } => {
                 let note = Bytes::from(note);

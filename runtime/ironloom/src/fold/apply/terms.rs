@@ -10,7 +10,7 @@ use crate::fold::stored::encode;
 use crate::records::admin::Revised;
 use ironloom_apps::binding::InputBinding;
 use ironloom_apps::routing::{Entities, Prepared};
-use ironloom_storage::store::{Item, Key, Scope};
+use ironloom_storage::store::{Item, Key};
 use ironloom_types::ids::{self, InstallationId};
 
 impl Applier {
@@ -79,7 +79,7 @@ impl Applier {
         let generation = installation.generation;
         let mut holdings: Vec<_> = timers
             .iter()
-            .map(|(name, set)| (Scope::MAIN.key(Item::Timer(generation, name)), set.as_ref().map(encode)))
+            .map(|(name, set)| (Item::Timer(generation, name).key(), set.as_ref().map(encode)))
             .collect();
         let lane = self.shared.lanes.of_generation(generation);
         for alarm in &alarms {
@@ -97,7 +97,7 @@ impl Applier {
             return;
         };
         let mut changes = vec![
-            (Scope::MAIN.key(Item::Installation(lane.id.as_str())), Some(encode(&installation))),
+            (Item::Installation(lane.id.tenant(), lane.id.as_str()).key(), Some(encode(&installation))),
             (revision_key(&lane.id, revision.number), Some(encode(&revision))),
             self.lane_value(&lane.id, lane.generation, &meta),
         ];
@@ -121,7 +121,9 @@ impl Applier {
         // Readings that it takes over were routed by others' inputs.
         let was =
             before.all().iter().filter(|term| before.of(from).is_none_or(|of| term.from() >= of.from()));
-        if from <= self.shared.journal.last() && was.into_iter().any(|term| term.route != route) {
+        if from <= self.shared.journal.of(lane.id.tenant()).last()
+            && was.into_iter().any(|term| term.route != route)
+        {
             lane.queue.lock().begin_again(from);
         }
         self.ended(&lane, &ended);
@@ -139,7 +141,7 @@ impl Applier {
 
     /// Ends the revisions from whose time no reading waits.
     pub(super) fn end_terms(&self, lane: &Durable) {
-        let ended = lane.end_terms(self.shared.journal.last().next());
+        let ended = lane.end_terms(self.shared.journal.of(lane.id.tenant()).last().next());
         self.ended(lane, &ended);
     }
 
@@ -172,5 +174,5 @@ impl Applier {
 }
 
 pub(in crate::fold) fn revision_key(id: &InstallationId, number: ids::Revision) -> Key {
-    Scope::MAIN.key(Item::Revision(id.as_str().into(), number))
+    Item::Revision(id.tenant(), id.as_str().into(), number).key()
 }

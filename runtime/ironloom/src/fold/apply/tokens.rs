@@ -3,11 +3,11 @@
 use super::Applier;
 use crate::fold::stored::encode;
 use crate::records::token::TokenChange;
-use ironloom_storage::store::{Item, Scope};
+use ironloom_storage::store::Item;
 
 impl Applier {
     pub(super) fn change_token(&self, change: TokenChange) {
-        let key = |name| Scope::MAIN.key(Item::Token(name));
+        let key = |name| Item::Token(name).key();
         match change {
             TokenChange::Made(token) => {
                 self.shared.overlay.apply([(key(token.name.as_str()), Some(encode(&*token)))]);

@@ -164,7 +164,8 @@ impl Applier {
     /// Tells that an app id which belonged to a key belongs to another one.
     fn tell_owner(&self, owner: Option<&AppOwner>) {
         let Some(owner) = owner else { return };
-        let before = self.shared.owners.read().get(&owner.app).and_then(|before| before.key);
+        let before =
+            self.shared.owners.read().get(&(owner.tenant, owner.app.clone())).and_then(|before| before.key);
         if let (Some(from), Some(to)) = (before, owner.key)
             && from != to
         {

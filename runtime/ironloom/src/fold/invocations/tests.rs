@@ -153,7 +153,7 @@ fn what_is_past_its_retention_is_left_out_and_its_pages_go() {
     let pages = |before, now| {
         let keys = emptied(GENERATION, Ordinal(before), Ordinal(now));
         keys.map(|key| match key.parse() {
-            Some((_, Item::Invocation(GENERATION, first, _))) => first.0,
+            Some(Item::Invocation(GENERATION, first, _)) => first.0,
             other => panic!("{other:?}"),
         })
         .collect::<Vec<_>>()

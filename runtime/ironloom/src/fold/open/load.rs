@@ -27,7 +27,7 @@ use crate::records::intent::{Asked, Driven};
 use crate::records::owner::AppOwner;
 use crate::records::token::TokenRecord;
 use ironloom_apps::manifest::Manifest;
-use ironloom_storage::store::{Item, Key, KeyKind, Scope, StateCache, Storage};
+use ironloom_storage::store::{Item, Key, KeyKind, KeyRange, StateCache, Storage};
 use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{Generation, PointNumber, PointPath};
 use ironloom_types::page::pages;
@@ -38,17 +38,18 @@ const PAGE: usize = 4_096;
 
 /// A point of a page, as it is in memory.
 fn loaded(key: &Key, stored: StoredPoint<'_>, units: &mut HashSet<Arc<str>>) -> Result<Loaded, OpenError> {
-    let path_of = |path: &str| PointPath::new(path).map_err(|error| bad(key, &error));
+    let path_of = |tenant, path: &str| PointPath::new(tenant, path).map_err(|error| bad(key, &error));
     Ok(match stored {
         StoredPoint::Removed => Loaded::Removed,
-        StoredPoint::There { path, unit, description } => {
+        StoredPoint::There { tenant, path, unit, description } => {
             let unit = unit.map(|unit| shared_unit(units, unit));
-            Loaded::There(NewPoint { path: path_of(path)?, unit }, description.map(Arc::from))
+            Loaded::There(NewPoint { path: path_of(tenant, path)?, unit }, description.map(Arc::from))
         }
-        StoredPoint::Retired { path, was, unit } => {
-            let path = path_of(path)?;
+        StoredPoint::Retired { tenant, path, was, unit } => {
+            let path = path_of(tenant, path)?;
             let unit = unit.map(|unit| shared_unit(units, unit));
-            let was = NewPoint { path: was.map_or_else(|| Ok(path.clone()), path_of)?, unit };
+            let was =
+                NewPoint { path: was.map_or_else(|| Ok(path.clone()), |was| path_of(tenant, was))?, unit };
             Loaded::Retired(Retired { path, was })
         }
     })
@@ -88,7 +89,7 @@ impl Loader<'_> {
         kind: KeyKind,
         mut take: impl FnMut(Key, Bytes) -> Result<(), OpenError>,
     ) -> Result<(), OpenError> {
-        let range = Scope::MAIN.all(kind);
+        let range = KeyRange::all(kind);
         for page in pages(|after| self.storage.scan(&range, after, PAGE)) {
             for (key, value) in page? {
                 take(key, value)?;
@@ -117,7 +118,7 @@ impl Loader<'_> {
     ) -> Result<BTreeMap<[u8; 16], Remembered>, OpenError> {
         let mut units = HashSet::new();
         self.each(KeyKind::Receipt, |key, note| {
-            if let Some((_, Item::Receipt(connector))) = key.parse() {
+            if let Some(Item::Receipt(connector)) = key.parse() {
                 shared.receipts.write().insert(connector.into(), note);
             }
             Ok(())
@@ -128,13 +129,13 @@ impl Loader<'_> {
         })?;
         self.said_by_people(shared)?;
         self.each_decoded(KeyKind::Stream, |key, stream: StoredStream| {
-            if let Some((_, Item::Stream(name))) = key.parse() {
+            if let Some(Item::Stream(name)) = key.parse() {
                 shared.streams.write().load(name.into(), stream);
             }
             Ok(())
         })?;
         self.each(KeyKind::PointPage, |key, bytes| {
-            let Some((_, Item::PointPage(page))) = key.parse() else { return Ok(()) };
+            let Some(Item::PointPage(page)) = key.parse() else { return Ok(()) };
             let first = page * points::PAGE as u32;
             if first >= fold.points {
                 // Written by a checkpoint that did not end: the log will give them again.
@@ -164,12 +165,12 @@ impl Loader<'_> {
             return Err(OpenError::NotWhole { what: "points end at number", found, expected });
         }
         self.each(KeyKind::LatestPage, |key, bytes| {
-            let Some((_, Item::LatestPage(page))) = key.parse() else { return Ok(()) };
+            let Some(Item::LatestPage(page)) = key.parse() else { return Ok(()) };
             shared.points.load_page(page, &bytes).map_err(|error| bad(&key, &error))
         })?;
         let mut requests = BTreeMap::new();
         self.each_decoded(KeyKind::Idempotency, |key, remembered: Remembered| {
-            if let Some((_, Item::Idempotency(hash))) = key.parse()
+            if let Some(Item::Idempotency(hash)) = key.parse()
                 && let Some(hash) = hash.first_chunk::<16>()
             {
                 requests.insert(*hash, remembered);
@@ -212,7 +213,7 @@ impl Loader<'_> {
 
     fn owners(&self, shared: &Shared) -> Result<(), OpenError> {
         self.each_decoded(KeyKind::AppOwner, |_, owner: AppOwner| {
-            shared.owners.write().insert(owner.app.clone(), owner);
+            shared.owners.write().insert((owner.tenant, owner.app.clone()), owner);
             Ok(())
         })
     }
@@ -227,7 +228,7 @@ impl Loader<'_> {
     fn timers(&self) -> Result<ByGeneration<Box<str>, OneShot>, OpenError> {
         let mut timers = ByGeneration::new();
         self.each_decoded(KeyKind::Timer, |key, set: OneShot| {
-            if let Some((_, Item::Timer(generation, name))) = key.parse() {
+            if let Some(Item::Timer(generation, name)) = key.parse() {
                 timers.entry(generation).or_default().insert(name.into(), set);
             }
             Ok(())
@@ -250,7 +251,7 @@ impl Loader<'_> {
     fn past(&self) -> Result<BTreeMap<Generation, Past>, OpenError> {
         let mut past: BTreeMap<Generation, Past> = BTreeMap::new();
         self.each(KeyKind::PastRevision, |key, stored| {
-            let Some((_, Item::PastRevision(generation, number))) = key.parse() else { return Ok(()) };
+            let Some(Item::PastRevision(generation, number)) = key.parse() else { return Ok(()) };
             let of_generation = past.entry(generation).or_default();
             of_generation.load(number, &stored).map_err(|error| bad(&key, &error))
         })?;
@@ -261,7 +262,7 @@ impl Loader<'_> {
     fn alarms(&self, shared: &Shared) -> Result<BTreeMap<Generation, Vec<AlarmRecord>>, OpenError> {
         let mut alarms: BTreeMap<Generation, Vec<AlarmRecord>> = BTreeMap::new();
         self.each_decoded(KeyKind::Alarm, |key, alarm: AlarmRecord| {
-            if let Some((_, Item::Alarm(generation, ..))) = key.parse()
+            if let Some(Item::Alarm(generation, ..)) = key.parse()
                 && !shared.removed.lock().contains_key(&generation)
                 && shared.copies.get(generation).is_none()
             {
@@ -312,7 +313,7 @@ impl Loader<'_> {
         let mut left_out = Vec::new();
         let mut metas: BTreeMap<Generation, StoredLane> = BTreeMap::new();
         self.each_decoded(KeyKind::Lane, |key, lane: StoredLane| {
-            let Some((_, Item::Lane(generation))) = key.parse() else { return Ok(()) };
+            let Some(Item::Lane(generation)) = key.parse() else { return Ok(()) };
             if shared.copies.load(generation, &lane) {
                 return Ok(());
             }
@@ -328,8 +329,8 @@ impl Loader<'_> {
         let (mut past, mut revisions) = (self.past()?, self.revisions()?);
         let places = Places::of(fold);
         self.each_decoded(KeyKind::Installation, |key, installation: Installation| {
-            let generation = installation.generation;
-            if installation.begun > fold.generation {
+            let (tenant, generation) = (installation.id.tenant(), installation.generation);
+            if !fold.generations.has(installation.begun) {
                 // Written by a checkpoint that did not end: the log will install it, or adopt its generation, again.
                 return Ok(());
             }
@@ -348,7 +349,7 @@ impl Loader<'_> {
                 left_out.push((key, generation));
                 return Ok(());
             };
-            let queue = applier.queue_from(places.behind(generation, lane.meta.cursor));
+            let queue = applier.queue_from(tenant, places.behind(tenant, generation, lane.meta.cursor));
             let alarms = match lane.removed {
                 None => alarms.remove(&generation).unwrap_or_default(),
                 // A checkpoint that did not end had begun to remove it: the log will remove it again, and its alarms'

@@ -54,7 +54,14 @@ fn sealed(record: &Record) -> Result<Option<Stamped>, OpenError> {
     let header = &record.header;
     let body = |error| OpenError::Body { position: header.position, error };
     let chunk = |columns, hops, origin| {
-        Arc::new(Chunk::of_record(header.first_sequence, header.journal_time, hops, origin, columns))
+        Arc::new(Chunk::of_record(
+            header.tenant,
+            header.first_sequence,
+            header.journal_time,
+            hops,
+            origin,
+            columns,
+        ))
     };
     let (sealed, entry) = match header.kind {
         RecordKind::Mark => return Ok(None),

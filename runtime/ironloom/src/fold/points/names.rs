@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 use super::PAGE;
 use ironloom_apps::routing::NumbersByText;
-use ironloom_types::ids::{InstallationId, PointNumber, PointPath, RESERVED_SEGMENT};
+use ironloom_types::ids::{InstallationId, PointNumber, PointPath, RESERVED_SEGMENT, TenantId};
 use ironloom_types::readings::NewPoint;
 
 /// Paths and units, by number and by path.
@@ -19,8 +19,8 @@ pub(crate) struct Names {
     pub(super) by_number: Vec<Option<NewPoint>>,
     /// Pages that changed since they were last written to the store.
     pub(super) dirty: Vec<bool>,
-    /// The points below `apps/`, by the segment behind it, in the order of their numbers.
-    outputs: HashMap<Box<str>, Vec<PointNumber>>,
+    /// The points below `apps/` of each tenant, by the segment behind it, in the order of their numbers.
+    outputs: HashMap<TenantId, HashMap<Box<str>, Vec<PointNumber>>>,
     /// The words of people for points.
     pub(super) descriptions: HashMap<PointNumber, Arc<str>>,
     /// Points that are gone and whose readings are given out all the same.
@@ -46,9 +46,17 @@ pub(in crate::fold) enum Loaded {
 
 impl Names {
     /// The number of the point with this path.
-    pub(crate) fn number(&self, path: &str) -> Option<PointNumber> {
-        let is_it = |number| path_of(&self.by_number, number).is_some_and(|known| known == path);
-        self.by_path.find(self.by_path.hash(path), is_it).map(PointNumber)
+    pub(crate) fn number(&self, path: &PointPath) -> Option<PointNumber> {
+        self.find(path.tenant(), path.as_str())
+    }
+
+    /// The number of the point of a tenant with the path of this text.
+    pub(crate) fn find(&self, tenant: TenantId, text: &str) -> Option<PointNumber> {
+        let is_it = |number| {
+            let known = path_of(&self.by_number, number);
+            known.is_some_and(|known| known.tenant() == tenant && known.as_str() == text)
+        };
+        self.by_path.find(self.by_path.hash(&(tenant, text)), is_it).map(PointNumber)
     }
 
     /// The point with this number; `None` where it was removed.
@@ -64,7 +72,7 @@ impl Names {
     /// The numbers of all points that this path has, or had before they were retired, if their readings are given out.
     pub(crate) fn numbers_of(&self, path: &PointPath) -> Vec<PointNumber> {
         let before = self.retired().filter(|(_, retired)| *retired == path).map(|(number, _)| number);
-        before.chain(self.number(path.as_str())).collect()
+        before.chain(self.number(path)).collect()
     }
 
     /// The words of people for a point.
@@ -111,7 +119,8 @@ impl Names {
 
     /// The points of an installation's outputs that are bound to nothing else.
     pub(crate) fn of_outputs(&self, installation: &InstallationId) -> Vec<PointNumber> {
-        self.outputs.get(installation.as_str()).cloned().unwrap_or_default()
+        let own = self.outputs.get(&installation.tenant()).and_then(|own| own.get(installation.as_str()));
+        own.cloned().unwrap_or_default()
     }
 
     pub(super) fn put(&mut self, number: PointNumber, point: Option<NewPoint>) {
@@ -120,12 +129,13 @@ impl Names {
             "points are numbered without holes, in the log's order"
         );
         if let Some(point) = &point {
-            let hash = self.by_path.hash(point.path.as_str());
+            let hash = self.by_path.hash(&(point.path.tenant(), point.path.as_str()));
             self.by_path.insert(hash, number.0);
             if let Some(installation) = of_output(&point.path) {
-                match self.outputs.get_mut(installation) {
+                let outputs = self.outputs.entry(point.path.tenant()).or_default();
+                match outputs.get_mut(installation) {
                     Some(own) => own.push(number),
-                    None => drop(self.outputs.insert(installation.into(), vec![number])),
+                    None => drop(outputs.insert(installation.into(), vec![number])),
                 }
             }
         }
@@ -143,22 +153,26 @@ impl Names {
             let Some(point) = self.by_number[number.0 as usize].take() else { continue };
             self.mark(*number);
             self.descriptions.remove(number);
-            let hash = self.by_path.hash(point.path.as_str());
+            let hash = self.by_path.hash(&(point.path.tenant(), point.path.as_str()));
             self.by_path.remove(hash, number.0);
             let Some(installation) = of_output(&point.path) else { continue };
             // All of them at once, at the first.
-            if let Some(own) = self.outputs.get_mut(installation)
+            let outputs = self.outputs.get_mut(&point.path.tenant());
+            if let Some(own) = outputs.and_then(|outputs| outputs.get_mut(installation))
                 && own.binary_search(number).is_ok()
             {
                 own.retain(|own| numbers.binary_search(own).is_err());
             }
         }
-        self.outputs.retain(|_, own| !own.is_empty());
+        self.outputs.retain(|_, outputs| {
+            outputs.retain(|_, own| !own.is_empty());
+            !outputs.is_empty()
+        });
     }
 }
 
-fn path_of(by_number: &[Option<NewPoint>], number: u32) -> Option<&str> {
-    by_number.get(number as usize)?.as_ref().map(|point| point.path.as_str())
+fn path_of(by_number: &[Option<NewPoint>], number: u32) -> Option<&PointPath> {
+    by_number.get(number as usize)?.as_ref().map(|point| &point.path)
 }
 
 /// Whose output a point is: the segment behind `apps/`.

@@ -5,12 +5,16 @@ use ironloom_types::ids::InstallationId;
 
 fn points(paths: &[&str]) -> Points {
     let points = Points::default();
-    let new = |path| Some(NewPoint { path: PointPath::new(path).unwrap(), unit: None });
+    let new = |path| Some(NewPoint { path: PointPath::new(TenantId::MAIN, path).unwrap(), unit: None });
     points.add((0..).map(PointNumber).zip(paths.iter().map(|path| new(path))));
     points
 }
 
-fn taken(points: &Points, through: Sequence) -> Vec<(u32, Bytes)> {
+fn through(last: u64) -> LastSequences {
+    [(TenantId::MAIN, Sequence(last))].into_iter().collect()
+}
+
+fn taken(points: &Points, through: &LastSequences) -> Vec<(u32, Bytes)> {
     let mut pages = Vec::new();
     let mut take = |page, bytes| -> Result<(), std::convert::Infallible> {
         pages.push((page, bytes));
@@ -36,9 +40,9 @@ fn the_latest_is_the_last_in_the_journal_and_survives_its_page() {
     assert_eq!(value, expected);
     assert_eq!(points.latest(PointNumber(1)), None);
 
-    let pages = taken(&points, Sequence(8));
+    let pages = taken(&points, &through(8));
     assert_eq!(pages.len(), 1);
-    assert!(taken(&points, Sequence(8)).is_empty());
+    assert!(taken(&points, &through(8)).is_empty());
     let again = self::points(&["a", "b"]);
     again.load_page(pages[0].0, &pages[0].1).unwrap();
     assert_eq!(again.latest(PointNumber(0)).unwrap().1, expected);
@@ -55,16 +59,16 @@ fn a_point_that_was_removed_frees_its_path_and_keeps_its_number() {
     let mut columns = Columns::default();
     columns.push(PointNumber(0), Timestamp(1), Quality::Good, ValueRef::Text("x"));
     points.observe(Sequence(1), &columns);
-    let own = points.names().of_outputs(&InstallationId::new("pigs").unwrap());
+    let own = points.names().of_outputs(&InstallationId::new(TenantId::MAIN, "pigs").unwrap());
     assert_eq!(own, [PointNumber(0), PointNumber(2)]);
     points.retire(&own, false);
     assert_eq!((points.names().given(), points.names().count()), (4, 2));
-    assert_eq!(points.names().number("apps/pigs/gain/1"), None);
+    assert_eq!(points.names().find(TenantId::MAIN, "apps/pigs/gain/1"), None);
     assert_eq!(points.names().point(PointNumber(0)), None);
     assert_eq!(points.latest(PointNumber(0)), None);
-    let path = PointPath::new("apps/pigs/gain/1").unwrap();
+    let path = PointPath::new(TenantId::MAIN, "apps/pigs/gain/1").unwrap();
     points.add([(PointNumber(4), Some(NewPoint { path, unit: None }))]);
-    assert_eq!(points.names().number("apps/pigs/gain/1"), Some(PointNumber(4)));
+    assert_eq!(points.names().find(TenantId::MAIN, "apps/pigs/gain/1"), Some(PointNumber(4)));
     assert_eq!(points.names().iter().map(|(number, _)| number.0).collect::<Vec<_>>(), [1, 3, 4]);
     points.retire(&own, false);
     assert_eq!(points.names().count(), 3, "twice is once");
@@ -79,13 +83,13 @@ fn columns_of(number: PointNumber) -> Columns {
 #[test]
 fn a_latest_reading_behind_the_end_of_the_log_is_found() {
     let points = points(&["a", "b"]);
-    assert_eq!(points.ahead_of(Sequence(0)), None);
+    assert_eq!(points.ahead_of(&through(0)), None);
     points.observe(Sequence(9), &columns_of(PointNumber(1)));
-    let ahead = Some((PointPath::new("b").unwrap(), Sequence(9)));
-    assert_eq!(points.ahead_of(Sequence(9)), None);
-    assert_eq!(points.ahead_of(Sequence(8)), ahead);
+    let ahead = Some((PointPath::new(TenantId::MAIN, "b").unwrap(), Sequence(9)));
+    assert_eq!(points.ahead_of(&through(9)), None);
+    assert_eq!(points.ahead_of(&through(8)), ahead);
     // Another one further ahead, of a point that is gone, hides it no longer.
     points.observe(Sequence(20), &columns_of(PointNumber(0)));
     points.names.write().by_number[0] = None;
-    assert_eq!(points.ahead_of(Sequence(8)), ahead);
+    assert_eq!(points.ahead_of(&through(8)), ahead);
 }

@@ -59,7 +59,7 @@ impl Note {
             }
             own.push(RowNote { row: at as u32, ..*note });
         }
-        let chunk = Chunk { first_sequence: chunk.first_sequence, columns, runs };
+        let chunk = Chunk { tenant: chunk.tenant, first_sequence: chunk.first_sequence, columns, runs };
         Self { chunk: Arc::new(chunk), rows: own.into() }
     }
 

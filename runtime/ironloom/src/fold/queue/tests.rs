@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use ironloom_types::ids::{Generation, PointNumber};
+use ironloom_types::ids::{Generation, PointNumber, TenantId};
 use ironloom_types::readings::{Columns, Quality, ValueRef};
 
 fn chunk(first: u64, rows: u64, time: u64) -> Arc<Chunk> {
@@ -11,7 +11,7 @@ fn chunk(first: u64, rows: u64, time: u64) -> Arc<Chunk> {
     for row in 0..rows {
         columns.push(PointNumber(0), Timestamp(row), Quality::Good, ValueRef::Real(1.0));
     }
-    Arc::new(Chunk::of_record(Sequence(first), Timestamp(time), 0, Generation(0), columns))
+    Arc::new(Chunk::of_record(TenantId::MAIN, Sequence(first), Timestamp(time), 0, Generation(0), columns))
 }
 
 fn queue() -> Queue {
@@ -261,7 +261,8 @@ fn an_offer_has_at_most_so_many_bytes_of_texts_but_at_least_one_row() {
             columns.push(PointNumber(0), Timestamp(row), Quality::Good, ValueRef::Text(&text));
         }
         let first = Sequence(1 + round * 4);
-        let chunk = Arc::new(Chunk::of_record(first, Timestamp(1), 0, Generation(0), columns));
+        let chunk =
+            Arc::new(Chunk::of_record(TenantId::MAIN, first, Timestamp(1), 0, Generation(0), columns));
         // The second is another lane's.
         queue.note(&chunk, &notes(&[0, 2, 3]));
     }

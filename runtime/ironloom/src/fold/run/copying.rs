@@ -4,7 +4,7 @@ use super::super::Shared;
 use super::super::checkpoint::{self, CheckpointError};
 use super::super::copies::{CopyError, Job, Step};
 use ironloom_storage::failpoint;
-use ironloom_storage::store::{Change, Item, Key, KeyKind, Scope, StoreError};
+use ironloom_storage::store::{Change, Item, Key, KeyKind, KeyRange, StoreError};
 use ironloom_types::ids::{Epoch, Generation};
 use ironloom_types::page::{Page, pages};
 
@@ -91,7 +91,7 @@ fn stored_step(
     if shared.is_disk_full() {
         return Ok(Pass::Failed(CopyError::DiskFull));
     }
-    let range = Scope::MAIN.generation(KeyKind::State, of);
+    let range = KeyRange::generation(KeyKind::State, of);
     let page = match shared.storage.scan(&range, after.as_ref(), STEP) {
         Ok(page) => page,
         Err(error) => return Ok(Pass::Failed(CopyError::Store(error.to_string()))),
@@ -121,7 +121,7 @@ fn rest(
     }
     checkpoint::write_unfolded(shared, &lane, to, epoch)?;
     for kind in BESIDES {
-        let range = Scope::MAIN.generation(kind, of);
+        let range = KeyRange::generation(kind, of);
         let page = |after: Option<&Key>| {
             let (entries, more) = shared.overlay.scan(&range, after, AT_ONCE)?;
             Ok::<_, StoreError>(Page { entries, more })
@@ -142,12 +142,12 @@ fn rest(
 
 /// The same key in another generation.
 fn moved(key: &Key, to: Generation) -> Option<Key> {
-    let (scope, item) = key.parse()?;
-    Some(scope.key(match item {
+    let item = match key.parse()? {
         Item::State(_, key) => Item::State(to, key),
         Item::Timer(_, name) => Item::Timer(to, name),
         Item::Alarm(_, code, entity) => Item::Alarm(to, code, entity),
         Item::DeadLetter(_, number) => Item::DeadLetter(to, number),
         _ => return None,
-    }))
+    };
+    Some(item.key())
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::super::checkpoint::{self, CheckpointError};
 use super::super::{Shared, episodes};
 use ironloom_storage::failpoint;
-use ironloom_storage::store::{Change, Item, KeyKind, Scope};
+use ironloom_storage::store::{Change, Item, KeyKind, KeyRange};
 use ironloom_types::ids::{Epoch, Generation};
 use ironloom_types::page::pages;
 
@@ -68,7 +68,7 @@ pub(in crate::fold) fn purge_step(
 ) -> Result<bool, CheckpointError> {
     let (mut changes, mut bytes, mut more) = (Vec::new(), 0, false);
     'step: for kind in OF_GENERATIONS {
-        let range = Scope::MAIN.generation(kind, generation);
+        let range = KeyRange::generation(kind, generation);
         for page in pages(|after| shared.storage.scan(&range, after, AT_ONCE)) {
             for (key, value) in page? {
                 bytes += value.len();
@@ -88,7 +88,7 @@ pub(in crate::fold) fn purge_step(
     if more {
         return Ok(false);
     }
-    shared.overlay.apply([(Scope::MAIN.key(Item::Lane(generation)), None)]);
+    shared.overlay.apply([(Item::Lane(generation).key(), None)]);
     if let Some(gone) = shared.removed.lock().remove(&generation) {
         tracing::info!(installation = %gone.installation, %generation, "what an installation that is gone had kept was removed");
     }

@@ -1,6 +1,6 @@
 //! Admins' changes, held against the generations that live and those that are kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::live::next_invocation;
 use super::{Numberer, Numbers};
@@ -13,22 +13,22 @@ use ironloom_types::ids::Generation;
 impl Numbers {
     /// Holds new installations against those that live, all before any is taken in.
     fn admit_new(&mut self, new: &[NewInstallation]) -> Result<(), Refusal> {
-        let mut last = self.generation;
+        let mut last = BTreeMap::new();
         let mut ids = BTreeSet::new();
         for NewInstallation { installation, adopted, .. } in new {
             let (id, begun) = (&installation.id, installation.begun);
             if self.live.has(id) || !ids.insert(id) {
                 return Err(Refusal::Exists(id.clone()));
             }
-            if begun <= last {
+            let before = last.insert(begun.tenant(), begun).unwrap_or(self.generations.of(begun.tenant()));
+            if begun <= before {
                 return Err(Refusal::GenerationTaken(begun));
             }
             if adopted.is_some() && self.kept.get(&installation.generation) != Some(id) {
                 return Err(Refusal::Gone);
             }
-            last = begun;
         }
-        self.generation = last;
+        last.into_values().for_each(|begun| self.generations.note(begun));
         for NewInstallation { installation, meta, .. } in new {
             self.kept.remove(&installation.generation);
             self.live.insert(installation.generation, installation.id.clone(), meta);
@@ -39,12 +39,12 @@ impl Numbers {
     /// Puts a generation in the place of another.
     fn admit_reset(&mut self, Reset { ended, new, .. }: &Reset) -> Result<(), Refusal> {
         let next = new.installation.generation;
-        if next <= self.generation {
+        if self.generations.has(next) {
             return Err(Refusal::GenerationTaken(next));
         }
         self.admit_end(&ended.installation, false)?;
         self.copies.retain(|_, id| *id != ended.installation.id);
-        self.generation = next;
+        self.generations.note(next);
         self.live.insert(next, new.installation.id.clone(), &new.meta);
         Ok(())
     }
@@ -67,10 +67,10 @@ impl Numbers {
     /// Gives a copy its number.
     fn admit_copy(&mut self, CopyBegun { of, generation, .. }: &CopyBegun) -> Result<(), Refusal> {
         self.admit_change(*of)?;
-        if *generation <= self.generation {
+        if self.generations.has(*generation) {
             return Err(Refusal::GenerationTaken(*generation));
         }
-        self.generation = *generation;
+        self.generations.note(*generation);
         Ok(())
     }
 
@@ -85,14 +85,14 @@ impl Numbers {
     /// Puts a copy in the place of a generation.
     fn admit_rollback(&mut self, RolledBack { ended, new, .. }: &RolledBack) -> Result<(), Refusal> {
         let Installation { id, generation, begun, .. } = &new.installation;
-        if *begun <= self.generation {
+        if self.generations.has(*begun) {
             return Err(Refusal::GenerationTaken(*begun));
         }
         if self.copies.get(generation) != Some(id) {
             return Err(Refusal::Gone);
         }
         self.admit_end(&ended.installation, false)?;
-        self.generation = *begun;
+        self.generations.note(*begun);
         self.copies.remove(generation);
         self.live.insert(*generation, id.clone(), &new.meta);
         Ok(())

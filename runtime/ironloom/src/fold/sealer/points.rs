@@ -130,7 +130,7 @@ pub(super) struct Watched {
 
 /// The point of a path, unless it is about to be taken out.
 fn standing(names: &Names, retired: &HashSet<PointNumber>, path: &PointPath) -> Option<PointNumber> {
-    names.number(path.as_str()).filter(|number| !retired.contains(number))
+    names.number(path).filter(|number| !retired.contains(number))
 }
 
 /// Retires a point that is there. Returns whether it was.

@@ -48,7 +48,7 @@ fn slot(name: &str) -> SlotName {
 fn installations() {
     let (package, package_bytes) = digest(0xab);
     let installation = |standing| Installation {
-        id: InstallationId::new("pigs").unwrap(),
+        id: InstallationId::new(TenantId::MAIN, "pigs").unwrap(),
         generation: Generation(300),
         begun: Generation(301),
         app: AppId::new("com.example.pigs").unwrap(),
@@ -89,7 +89,7 @@ fn installations() {
 
 /// Bindings with each kind of output, and their bytes.
 fn bindings() -> (Bindings, String) {
-    let pattern = |text| Pattern::new(text).unwrap();
+    let pattern = |text| Pattern::new(TenantId::MAIN, text).unwrap();
     let output = |name, kind, value_type, target| OutputBinding {
         name: slot(name),
         kind,
@@ -104,7 +104,7 @@ fn bindings() -> (Bindings, String) {
         conversions: vec![Known { unit: "g".into(), conversion: Conversion { factor: 0.001, offset: 0.0 } }],
         patterns: vec![pattern("a/{x}"), pattern("b")],
     };
-    let own = Target::Default { prefix: "apps/pigs/gain".to_owned() };
+    let own = Target::Default { prefix: PointPath::new(TenantId::MAIN, "apps/pigs/gain").unwrap() };
     let to = Target::Pattern { pattern: pattern("b/{x}"), order: vec![0] };
     let outputs = vec![
         output("gain", OutputKind::Derived, ValueType::Text, own),
@@ -313,10 +313,10 @@ fn dead_letters() {
 fn points() {
     let page: StoredPoints<'_> = vec![
         StoredPoint::Removed,
-        StoredPoint::There { path: "a/b", unit: None, description: None },
-        StoredPoint::There { path: "a/b", unit: Some("kg"), description: Some("Ä") },
-        StoredPoint::Retired { path: "a/b", was: None, unit: None },
-        StoredPoint::Retired { path: "a/b", was: Some("a/c"), unit: Some("kg") },
+        StoredPoint::There { tenant: TenantId::MAIN, path: "a/b", unit: None, description: None },
+        StoredPoint::There { tenant: TenantId::MAIN, path: "a/b", unit: Some("kg"), description: Some("Ä") },
+        StoredPoint::Retired { tenant: TenantId::MAIN, path: "a/b", was: None, unit: None },
+        StoredPoint::Retired { tenant: TenantId::MAIN, path: "a/b", was: Some("a/c"), unit: Some("kg") },
     ];
     let bytes = encode(&page);
     let expected = [
@@ -334,7 +334,7 @@ fn points() {
 #[test]
 fn a_generation() {
     let removed = Removed { at: Timestamp(1234), purge: true };
-    let installation = InstallationId::new("pigs").unwrap();
+    let installation = InstallationId::new(TenantId::MAIN, "pigs").unwrap();
     let (package, package_bytes) = digest(1);
     let ended = Installation {
         id: installation.clone(),
@@ -370,18 +370,19 @@ fn a_generation() {
 #[test]
 fn the_fold_position() {
     let (package, package_bytes) = digest(7);
+    let mut generations = LastGenerations::default();
+    generations.note(Generation(3));
     let fold = FoldPosition {
         position: Position(300),
         witness: Position(305),
-        folded_through: Sequence(200),
-        routed_through: Sequence(201),
+        folded_through: [(TenantId::MAIN, Sequence(200)), (TenantId(7), Sequence(1))].into_iter().collect(),
         time: Timestamp(1234),
         points: 7,
-        generation: Generation(3),
+        generations,
         pending: vec![(Generation(3), Sequence(150))],
         packages_gone: vec![package],
     };
-    golden(fold, &format!("ac02b102c801c901d20907030103960101{package_bytes}"));
+    golden(fold, &format!("ac02b1020201c8010701d209070101030103960101{package_bytes}"));
 }
 
 #[test]
@@ -428,7 +429,7 @@ fn alarms() {
 #[test]
 fn a_page_of_latest_values() {
     let points = Points::default();
-    let new = |path| Some(NewPoint { path: PointPath::new(path).unwrap(), unit: None });
+    let new = |path| Some(NewPoint { path: PointPath::new(TenantId::MAIN, path).unwrap(), unit: None });
     points.add([(PointNumber(0), new("a")), (PointNumber(1), new("b"))]);
     let mut columns = Columns::default();
     columns.push(PointNumber(0), Timestamp(1234), Quality::Good, ValueRef::Real(1.0));
@@ -447,13 +448,13 @@ fn set_points_on_their_way() {
         list: 1,
         output: slot("limit"),
         entity: "pig-1".into(),
-        point: PointPath::new("plant/7/limit").unwrap(),
+        point: PointPath::new(TenantId::MAIN, "plant/7/limit").unwrap(),
         asked: Value::Real(40.0),
         value: Value::Real(32.0),
         time_to_live: 60_000_000_000,
     };
     let asked = Asked {
-        installation: InstallationId::new("pigs").unwrap(),
+        installation: InstallationId::new(TenantId::MAIN, "pigs").unwrap(),
         place: IntentPlace { generation: Generation(3), ordinal: Ordinal(5), index: 2 },
         at: Timestamp(1234),
         number: 300,
@@ -480,8 +481,8 @@ fn set_points_on_their_way() {
 #[test]
 fn a_point_that_is_driven() {
     let driven = Driven {
-        point: PointPath::new("plant/7/limit").unwrap(),
-        installation: InstallationId::new("pigs").unwrap(),
+        point: PointPath::new(TenantId::MAIN, "plant/7/limit").unwrap(),
+        installation: InstallationId::new(TenantId::MAIN, "pigs").unwrap(),
         generation: Generation(3),
         output: slot("limit"),
         entity: "pig-1".into(),

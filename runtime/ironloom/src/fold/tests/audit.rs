@@ -91,7 +91,7 @@ impl World {
 }
 
 fn refused() -> (AdminRecord, Result<(), Refusal>) {
-    let id = InstallationId::new("nobody").unwrap();
+    let id = InstallationId::new(TenantId::MAIN, "nobody").unwrap();
     let gone = AdminRecord::Missed {
         id,
         generation: ironloom_types::ids::Generation(99),

@@ -14,10 +14,10 @@ use crate::records::admin::{AdminRecord, Adopted, Revised};
 use crate::records::alarm::ClearedBy;
 use crate::records::copy::{Copied, CopiesDropped, CopyBegun, CopyFacts, Reason, RolledBack};
 use crate::records::installation::Trial;
-use ironloom_storage::store::{EngineKind, KeyKind, Scope};
+use ironloom_storage::store::{EngineKind, KeyKind, KeyRange};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
-use ironloom_types::ids::{self, Generation, InstallationId, Sequence};
+use ironloom_types::ids::{self, Generation, InstallationId, Sequence, TenantId};
 
 const AT: Timestamp = Timestamp(u64::MAX / 2);
 
@@ -30,7 +30,7 @@ pub(super) fn check(shared: &Shared, model: &Model) {
         let read = shared.read_copy(generation).unwrap().unwrap();
         assert_eq!((read.installation.id.as_str(), &read.meta), (lane.id.as_str(), &lane.meta));
         assert_eq!(read.revision.number.0, lane.revisions.last().unwrap().0);
-        let range = Scope::MAIN.generation(KeyKind::State, generation);
+        let range = KeyRange::generation(KeyKind::State, generation);
         let entries = shared.storage.scan(&range, None, usize::MAX).unwrap().entries.into_iter();
         let state: BTreeMap<_, _> =
             entries.map(|(key, value)| (key.state_text().unwrap().to_owned(), value)).collect();
@@ -61,7 +61,7 @@ impl World {
         }
         self.model.generation += 1;
         let to = self.model.generation;
-        let id = InstallationId::new(&self.model.lanes[&of].id).unwrap();
+        let id = InstallationId::new(TenantId::MAIN, &self.model.lanes[&of].id).unwrap();
         let begun = CopyBegun { id, of: Generation(of), generation: Generation(to), at: AT };
         let record = AdminRecord::CopyBegun(begun);
         self.admin(record.clone(), Ok(()));
@@ -143,7 +143,7 @@ impl World {
         let copy = copies[usize::from(which) % copies.len()];
         let lane = self.model.copies.remove(&copy).unwrap();
         self.model.removed.insert(copy);
-        let id = InstallationId::new(&lane.id).unwrap();
+        let id = InstallationId::new(TenantId::MAIN, &lane.id).unwrap();
         let dropped = CopiesDropped { id, generations: vec![Generation(copy)] };
         self.admin(AdminRecord::CopiesDropped(dropped), Ok(()));
     }

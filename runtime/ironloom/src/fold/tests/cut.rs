@@ -105,7 +105,7 @@ impl Storage for Cuttable {
             return Err(StoreError::Full { folder: "store".into(), source });
         }
         let of = |change: &Change| match change.key.parse() {
-            Some((_, Item::State(of, _))) => Some(of),
+            Some(Item::State(of, _)) => Some(of),
             _ => None,
         };
         let held = self.hold.lock().take_if(|hold| changes.iter().any(|change| of(change) == Some(hold.of)));
@@ -114,7 +114,7 @@ impl Storage for Cuttable {
             goes_on.recv().unwrap();
         }
         let removes = |change: &Change| {
-            let kind = change.key.parse().map(|(_, item)| item);
+            let kind = change.key.parse();
             change.value.is_none() && matches!(kind, Some(Item::State(..)))
         };
         if changes.first().is_some_and(removes) {

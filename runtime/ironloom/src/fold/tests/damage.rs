@@ -11,8 +11,8 @@ use super::world::World;
 use crate::fold::open::{Disks, OpenError, Opened, open};
 use crate::telemetry::Metrics;
 use ironloom_storage::log::LogError;
-use ironloom_storage::store::{self, Applied, Change, EngineKind, Key, KeyKind, Scope, Storage};
-use ironloom_types::ids::Sequence;
+use ironloom_storage::store::{self, Applied, Change, EngineKind, Key, KeyKind, KeyRange, Storage};
+use ironloom_types::ids::{Sequence, TenantId};
 use ironloom_types::readings::Value;
 
 /// A folder with blocks and points in the store, and something in the log behind them.
@@ -32,7 +32,7 @@ fn folder() -> tempfile::TempDir {
 /// Removes the last key of a kind.
 fn lose_last(folder: &Path, kind: KeyKind) {
     let storage = store::open(EngineKind::Redb, &folder.join("store"), 1 << 20).unwrap();
-    let found = storage.scan(&Scope::MAIN.all(kind), None, 1_000).unwrap();
+    let found = storage.scan(&KeyRange::all(kind), None, 1_000).unwrap();
     let (last, _) = found.entries.into_iter().next_back().unwrap();
     assert_eq!(storage.apply(vec![Change::delete(last)], storage.epoch()).unwrap(), Applied::Done);
 }
@@ -80,7 +80,7 @@ fn a_latest_reading_that_the_log_has_lost_is_named() {
     // A checkpoint that was cut off had written its pages of latest values, and the disk then lost the
     // records behind, though it had said that it had them.
     let storage = store::open(EngineKind::Redb, &folder.path().join("store"), 1 << 20).unwrap();
-    let range = Scope::MAIN.all(KeyKind::LatestPage);
+    let range = KeyRange::all(KeyKind::LatestPage);
     let (key, _) = storage.scan(&range, None, 1).unwrap().entries.into_iter().next().unwrap();
     let opened = try_open(folder.path(), &storage).unwrap();
     let mut ahead = ironloom_types::readings::Columns::default();
@@ -138,7 +138,7 @@ fn a_block_that_is_damaged_is_told_until_it_is_whole_and_the_others_are_read() {
     let mut damaged = whole.clone();
     damaged[whole.len() / 2] ^= 1;
     std::fs::write(&file, &damaged).unwrap();
-    let is_read = |first| journal.chunk_from(Sequence(first)).is_ok();
+    let is_read = |first| journal.of(TenantId::MAIN).chunk_from(Sequence(first)).is_ok();
     assert_eq!(journal.damage(), [] as [String; 0]);
     for _ in 0..3 {
         assert!(!is_read(7));
@@ -179,7 +179,7 @@ fn block_files_that_are_gone_are_told_before_anybody_reads_them() {
     assert!(now[0].contains(first) && now[0].contains("is missing"), "{now:?}");
     let short = format!("{third} has 7 bytes and should have {}", bytes.len());
     assert!(now[1].contains(&short), "{now:?}");
-    assert!(shared.journal.chunk_from(shared.journal.last()).is_ok());
+    assert!(shared.journal.of(TenantId::MAIN).chunk_from(shared.journal.of(TenantId::MAIN).last()).is_ok());
     disk.find_again(first);
     disk.restore(third, bytes);
     assert_eq!(told(), [] as [String; 0]);

@@ -7,14 +7,14 @@ use crate::fold::Shared;
 use crate::fold::episodes::Episodes;
 use crate::fold::stored::decode;
 use crate::records::alarm::AlarmRecord;
-use ironloom_storage::store::{KeyKind, Scope};
+use ironloom_storage::store::{KeyKind, KeyRange};
 use ironloom_types::ids::Generation;
 
 /// The history of alarms, of each installation and of all.
 pub(super) fn check(shared: &Shared, model: &Model) {
     let living = model.lanes.keys().chain(model.kept.keys());
     for generation in living.copied() {
-        let range = Scope::MAIN.generation(KeyKind::Episode, Generation(generation));
+        let range = KeyRange::generation(KeyKind::Episode, Generation(generation));
         let (entries, _) = shared.overlay.scan(&range, None, usize::MAX).unwrap();
         let found = entries.iter().map(|(_, value)| decode::<AlarmRecord>(value).unwrap());
         let expected = model.episodes.get(&generation).cloned().unwrap_or_default();

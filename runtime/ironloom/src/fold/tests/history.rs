@@ -37,6 +37,7 @@ use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{
     self, AppId, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
+    TenantId,
 };
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Columns, NewPoint, Progress, Quality, Value};
@@ -383,10 +384,10 @@ pub(super) fn prepare(
     let (mut new, mut columns, mut readings) = (Vec::new(), Columns::default(), Vec::new());
     for row in rows {
         let path = path(row.path);
-        let number = shared.points.names().number(&path).unwrap_or_else(|| {
+        let number = shared.points.names().find(TenantId::MAIN, &path).unwrap_or_else(|| {
             let known = new.iter().position(|point: &NewPoint| point.path.as_str() == path);
             PointNumber::pending(known.unwrap_or_else(|| {
-                new.push(NewPoint { path: PointPath::new(&path).unwrap(), unit: None });
+                new.push(NewPoint { path: PointPath::new(TenantId::MAIN, &path).unwrap(), unit: None });
                 new.len() - 1
             }))
         });
@@ -489,6 +490,7 @@ impl World {
         let expected = self.model.push(readings, key, receipt);
         let (reply, answer) = oneshot::channel();
         self.submit(Submission::Readings(ReadingsSubmission {
+            tenant: TenantId::MAIN,
             head,
             new_points,
             columns,
@@ -528,13 +530,15 @@ impl World {
         self.pump();
         let shared = self.shared();
         let before = Some(Timestamp(self.model.time.saturating_sub(keep * SECOND)));
-        let Some(before) = shared.journal.due_to_go(Retention { before, max_bytes: None }) else { return };
+        let due = shared.journal.due_to_go(Retention { before, max_bytes: None });
+        let Some((tenant, before)) = due.iter().next() else { return };
+        assert_eq!(tenant, TenantId::MAIN);
         let lanes = shared.lanes.all();
         let waiting = lanes.iter().filter_map(|lane| {
             let first = lane.queue.lock().pending().filter(|first| *first < before)?;
             Some((lane.number, first))
         });
-        let missed = shared.missed(&waiting.collect(), before).unwrap();
+        let missed = shared.missed(tenant, &waiting.collect(), before).unwrap();
         let missed = missed.into_iter().map(|(number, by_input)| {
             let (slots, missed): (Vec<_>, Vec<_>) = by_input.into_iter().unzip();
             assert_eq!(slots, [SlotName::new("value").unwrap()]);
@@ -545,11 +549,11 @@ impl World {
         let seen = |gap: &Gap| Missed { first: gap.first, last: gap.last, count: gap.count };
         assert_eq!(missed, expected.iter().map(|(generation, gap)| (*generation, seen(gap))).collect());
         for (generation, gap) in expected {
-            let id = InstallationId::new(&self.model.lanes[&generation].id).unwrap();
+            let id = InstallationId::new(TenantId::MAIN, &self.model.lanes[&generation].id).unwrap();
             let (generation, through) = (Generation(generation), Sequence(before.0 - 1));
             self.admin(AdminRecord::Missed { id, generation, through, gaps: vec![gap] }, Ok(()));
         }
-        self.admin(AdminRecord::Dropped { before }, Ok(()));
+        self.admin(AdminRecord::Dropped { tenant: TenantId::MAIN, before }, Ok(()));
         self.pump();
     }
 
@@ -596,7 +600,7 @@ impl World {
         }
         let lane = &self.model.lanes[&generation];
         let expired = Expired {
-            id: InstallationId::new(&lane.id).unwrap(),
+            id: InstallationId::new(TenantId::MAIN, &lane.id).unwrap(),
             generation: Generation(generation),
             invocations_gone_before,
             alarms,
@@ -659,7 +663,7 @@ impl World {
             }
             self.model.generation += 1;
             let generation = self.model.generation;
-            let cursor = if *from_start { Sequence(0) } else { shared.journal.last() };
+            let cursor = if *from_start { Sequence(0) } else { shared.journal.of(TenantId::MAIN).last() };
             let meta = LaneMeta { cursor, next_dead_letter: 1, ..LaneMeta::default() };
             let record = new_installation(&id, generation, *version, takes, meta.clone());
             if *from_start {
@@ -748,7 +752,7 @@ impl World {
     pub(super) fn reset(&mut self, lane: u8, from_start: bool) {
         let Some(before) = self.choose(lane) else { return };
         let shared = self.shared();
-        let cursor = if from_start { Sequence(0) } else { shared.journal.last() };
+        let cursor = if from_start { Sequence(0) } else { shared.journal.of(TenantId::MAIN).last() };
         let at = Timestamp(u64::MAX / 2);
         let ended = self.ended(before);
         let gone = self.model.end(before, (at, ClearedBy::Reset), false);
@@ -796,7 +800,7 @@ impl World {
         }
         let generation = kept[usize::from(which) % kept.len()];
         let (id, points) = self.model.purge_kept(generation);
-        let id = InstallationId::new(&id).unwrap();
+        let id = InstallationId::new(TenantId::MAIN, &id).unwrap();
         self.admin(AdminRecord::Purged { id, generations: vec![Generation(generation)], points }, Ok(()));
     }
 
@@ -806,7 +810,7 @@ impl World {
         lane.standing = if pause { Standing::Paused } else { Standing::Running };
         lane.meta.trouble.retries += 1;
         let record = AdminRecord::Standing {
-            id: InstallationId::new(&lane.id).unwrap(),
+            id: InstallationId::new(TenantId::MAIN, &lane.id).unwrap(),
             generation: Generation(generation),
             standing: lane.standing,
             meta: Box::new(lane.meta.clone()),
@@ -829,7 +833,8 @@ impl World {
         self.add_package(version);
         let shared = self.shared();
         let durable = shared.lanes.of_generation(Generation(generation)).unwrap();
-        let pending = durable.queue.lock().pending().unwrap_or(shared.journal.last().next());
+        let pending =
+            durable.queue.lock().pending().unwrap_or(shared.journal.of(TenantId::MAIN).last().next());
         self.push(in_flight, None, None);
         let from = if at_cursor { pending } else { FROM_HERE };
         let begins = if at_cursor { pending.0 } else { self.model.journal.len() as u64 + 1 };
@@ -880,7 +885,7 @@ impl World {
         lane.meta.state_bytes = lane.state.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
         let repaired = *lane.meta.repaired.get_or_insert(lane.meta.ordinal);
         let changed = StateChanged {
-            id: InstallationId::new(&lane.id).unwrap(),
+            id: InstallationId::new(TenantId::MAIN, &lane.id).unwrap(),
             generation: Generation(generation),
             key: key(number).into(),
             value,
@@ -929,7 +934,7 @@ impl World {
     fn id_of(&self, which: u8) -> Option<InstallationId> {
         let lanes = &self.model.lanes;
         let lane = lanes.values().nth(usize::from(which) % lanes.len().max(1))?;
-        Some(InstallationId::new(&lane.id).unwrap())
+        Some(InstallationId::new(TenantId::MAIN, &lane.id).unwrap())
     }
 
     fn remove_connector(&mut self, name: u8) {
@@ -1016,7 +1021,7 @@ impl World {
             from: PointNumber(from as u32),
             earlier: earlier.iter().map(|number| PointNumber(*number as u32)).collect(),
             number: PointNumber(0),
-            path: PointPath::new(&path).unwrap(),
+            path: PointPath::new(TenantId::MAIN, &path).unwrap(),
             unit: unit.as_deref().map(Arc::from),
             description: description.as_deref().map(Box::from),
             latest,
@@ -1024,7 +1029,7 @@ impl World {
         let record = AdminRecord::PointRenamed(Box::new(renamed));
         if is_taken {
             let before = self.model.time_of_record;
-            self.admin(record, Err(Refusal::PointExists(PointPath::new(&path).unwrap())));
+            self.admin(record, Err(Refusal::PointExists(PointPath::new(TenantId::MAIN, &path).unwrap())));
             self.model.time_of_record = before;
             return;
         }
@@ -1041,7 +1046,7 @@ impl World {
         for Reading { path, at, quality, value, .. } in &readings {
             let known = new_points.iter().position(|point| point.path.as_str() == path);
             let index = known.unwrap_or_else(|| {
-                new_points.push(NewPoint { path: PointPath::new(path).unwrap(), unit: None });
+                new_points.push(NewPoint { path: PointPath::new(TenantId::MAIN, path).unwrap(), unit: None });
                 new_points.len() - 1
             });
             columns.push(PointNumber::pending(index), Timestamp(*at), *quality, value.as_ref());
@@ -1050,7 +1055,14 @@ impl World {
             let expected = self.model.push(readings, None, None);
             let (reply, answer) = oneshot::channel();
             let (head, place) = (ReadingsHead { receipt: None, idempotency: None }, None);
-            self.submit(Submission::Readings(ReadingsSubmission { head, new_points, columns, place, reply }));
+            self.submit(Submission::Readings(ReadingsSubmission {
+                tenant: TenantId::MAIN,
+                head,
+                new_points,
+                columns,
+                place,
+                reply,
+            }));
             self.expect_push(answer, expected);
         }
         self.pump();
@@ -1351,7 +1363,7 @@ pub(super) fn new_installation(
     let text = VERSIONS[usize::from(version)];
     let (manifest, package) = (Manifest::parse(text).unwrap(), Digest::of(text.as_bytes()));
     let patterns = takes.iter().map(|first| format!("{first}/{{n}}")).collect();
-    let installation_id = InstallationId::new(id).unwrap();
+    let installation_id = InstallationId::new(TenantId::MAIN, id).unwrap();
     let asked = BTreeMap::from([(SlotName::new("value").unwrap(), Patterns::Many(patterns))]);
     let bindings = Bindings::new(&manifest, &installation_id, &asked).unwrap();
     let installation = Installation {
@@ -1387,13 +1399,13 @@ pub(super) fn new_installation(
 fn owner(generation: u64, revision: ids::Revision) -> Option<Box<AppOwner>> {
     let app = AppId::new("com.example.app").unwrap();
     let key = (revision.0 % 2 == 1).then(|| KEY.parse().unwrap());
-    let owner = AppOwner { app, key, catalog: None, since: Timestamp(generation) };
+    let owner = AppOwner { tenant: TenantId::MAIN, app, key, catalog: None, since: Timestamp(generation) };
     (!generation.is_multiple_of(3)).then(|| Box::new(owner))
 }
 
 pub(super) fn head(generation: u64, id: &str, meta: &LaneMeta) -> CommitHead {
     CommitHead {
-        installation: InstallationId::new(id).unwrap(),
+        installation: InstallationId::new(TenantId::MAIN, id).unwrap(),
         generation: Generation(generation),
         invocation: Invocation {
             ordinal: meta.ordinal.next(),

@@ -10,7 +10,7 @@ use crate::records::admin::AdminRecord;
 use ironloom_storage::journal::Filter;
 use ironloom_storage::store::EngineKind;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{PointNumber, Sequence};
+use ironloom_types::ids::{PointNumber, Sequence, TenantId};
 use ironloom_types::readings::Value;
 
 /// The value of each reading is its sequence.
@@ -75,28 +75,34 @@ fn a_place_in_the_journal_is_found_by_time_and_by_point_in_blocks_and_log() {
     for since in model.iter().map(|reading| reading.time).flat_map(|time| [time - 1, time, time + 1]) {
         let expected =
             model.iter().position(|reading| reading.time >= since).unwrap_or(model.len()) as u64 + 1;
-        assert_eq!(shared.journal.first_since(Timestamp(since)).unwrap(), Sequence(expected));
+        assert_eq!(
+            shared.journal.of(TenantId::MAIN).first_since(Timestamp(since)).unwrap(),
+            Sequence(expected)
+        );
     }
-    assert_eq!(shared.journal.first(), Sequence(1));
+    assert_eq!(shared.journal.of(TenantId::MAIN).first(), Sequence(1));
     for (sequence, reading) in (1..).zip(model) {
-        let time = shared.journal.time_from(Sequence(sequence)).unwrap();
+        let time = shared.journal.of(TenantId::MAIN).time_from(Sequence(sequence)).unwrap();
         assert_eq!(time, Some(Timestamp(reading.time)), "{sequence}");
     }
-    assert_eq!(shared.journal.time_from(shared.journal.last().next()).unwrap(), None);
+    assert_eq!(
+        shared.journal.of(TenantId::MAIN).time_from(shared.journal.of(TenantId::MAIN).last().next()).unwrap(),
+        None
+    );
     for point in 0..shared.points.names().given() {
         let path = shared.points.names().point(PointNumber(point as u32)).unwrap().path.to_string();
         let expected: Vec<u64> =
             (1..).zip(model).filter(|(_, reading)| reading.path == path).map(|(n, _)| n).collect();
         let (mut found, mut filter) =
             (Vec::new(), Filter::after(Sequence(0)).of_points([PointNumber(point as u32)]));
-        while let Some(chunk) = shared.journal.find(&filter).unwrap() {
+        while let Some(chunk) = shared.journal.of(TenantId::MAIN).find(&filter).unwrap() {
             found.extend(filter.rows(&chunk, usize::MAX).into_iter().map(|row| chunk.sequence(row).0));
             filter.after = Sequence(chunk.next_sequence().0 - 1);
         }
         assert_eq!(found, expected, "{path}");
         found.clear();
         filter.after = Sequence(0);
-        while let Some(selection) = shared.journal.select(&filter, 2).unwrap() {
+        while let Some(selection) = shared.journal.of(TenantId::MAIN).select(&filter, 2).unwrap() {
             found.extend(selection.readings().map(|reading| reading.sequence.0));
             filter.after = selection.through;
         }
@@ -121,18 +127,18 @@ fn rows_of_long_texts_come_in_parts_of_bounded_bytes() {
     let shared = world.shared();
     let AdminRecord::Installed(new) = installed("one", 1, &["a"]) else { panic!("another record") };
     let routes = prepared(&shared, &new[0].revision.bindings.inputs).routes;
-    let (first, last) = (shared.journal.first(), shared.journal.last());
+    let (first, last) = (shared.journal.of(TenantId::MAIN).first(), shared.journal.of(TenantId::MAIN).last());
     let sequences = |slices: &[Slice]| -> Vec<u64> {
         let of = |slice: &Slice| slice.rows().iter().map(|row| slice.note.sequence_of(row).0).collect();
         slices.iter().flat_map(|slice| -> Vec<u64> { of(slice) }).collect()
     };
-    let all = sequences(&shared.rows_between(&routes, first, last).unwrap());
+    let all = sequences(&shared.rows_between(TenantId::MAIN, &routes, first, last).unwrap());
     assert!(all.len() > 100, "{} readings", all.len());
 
     for most in [1, 5 * TEXT, 50 * TEXT] {
         let (mut found, mut from, mut parts) = (Vec::new(), first, 0);
         while from <= last {
-            let (slices, through) = shared.rows_within(&routes, (from, last), most).unwrap();
+            let (slices, through) = shared.rows_within(TenantId::MAIN, &routes, (from, last), most).unwrap();
             let part = sequences(&slices);
             assert!(part.len() * TEXT <= most + TEXT, "{} readings in at most {most} bytes", part.len());
             assert!(through >= from && part.iter().all(|row| (from.0..=through.0).contains(row)));

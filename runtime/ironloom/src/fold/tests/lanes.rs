@@ -10,7 +10,7 @@ use crate::fold::durable::Durable;
 use crate::fold::waits::Dealt;
 use ironloom_storage::store::EngineKind;
 use ironloom_types::clock::{SECOND, Timestamp};
-use ironloom_types::ids::{Generation, InstallationId, Sequence};
+use ironloom_types::ids::{Generation, InstallationId, Sequence, TenantId};
 use ironloom_types::readings::Value;
 
 /// Readings of points whose paths begin with a, b and c in turn. Time stands still.
@@ -106,7 +106,7 @@ fn who_still_waits_for_what_another_has_published_is_known() {
     world.install(1, &["apps/lane-0/out"], false);
     push(&mut world, 9);
     let waits = |world: &World| {
-        let publisher = InstallationId::new("lane-0").unwrap();
+        let publisher = InstallationId::new(TenantId::MAIN, "lane-0").unwrap();
         world.shared().waits_for_outputs_of(&publisher).map(|lane| lane.generation.0)
     };
     assert_eq!(waits(&world), None, "nothing was published");

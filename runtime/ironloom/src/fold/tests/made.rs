@@ -6,7 +6,7 @@ use super::history::{Row, prepare};
 use super::world::World;
 use crate::fold::submission::{ReadingsSubmission, Submission};
 use crate::records::readings::{ReadingsHead, Receipt};
-use ironloom_types::ids::Generation;
+use ironloom_types::ids::{Generation, TenantId};
 use ironloom_types::readings::{Columns, Value};
 
 impl World {
@@ -36,7 +36,7 @@ impl World {
         let head = ReadingsHead { receipt, idempotency: None };
         let (reply, made) = oneshot::channel();
         let (columns, place) = (Columns::default(), None);
-        let item = ReadingsSubmission { head, new_points, columns, place, reply };
+        let item = ReadingsSubmission { tenant: TenantId::MAIN, head, new_points, columns, place, reply };
         self.submit(Submission::Readings(item));
         self.expect_push(made, answer);
     }

@@ -17,7 +17,7 @@ use crate::records::owner::AppOwner;
 use crate::records::readings::Receipt;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
-use ironloom_types::ids::{AppId, Digest, InstallationId, Ordinal, Sequence, SlotName};
+use ironloom_types::ids::{AppId, Digest, InstallationId, Ordinal, Sequence, SlotName, TenantId};
 use ironloom_types::readings::{Progress, Quality, Value};
 use ironloom_types::work::Gap;
 
@@ -107,7 +107,7 @@ pub(super) struct Model {
     /// The upgrades that wait, by installation.
     pub consents: BTreeMap<InstallationId, ConsentRecord>,
     /// Whose each app id is.
-    pub owners: BTreeMap<AppId, AppOwner>,
+    pub owners: BTreeMap<(TenantId, AppId), AppOwner>,
     /// Progress and time of each stream.
     pub streams: BTreeMap<String, (Progress, u64)>,
     pub packages: BTreeSet<Digest>,
@@ -162,7 +162,7 @@ impl Model {
             AdminRecord::Reset(reset) => reset.new.owner.clone().into_iter().collect(),
             _ => Vec::new(),
         };
-        self.owners.extend(owners.into_iter().map(|owner| (owner.app.clone(), *owner)));
+        self.owners.extend(owners.into_iter().map(|owner| ((owner.tenant, owner.app.clone()), *owner)));
     }
 
     fn add(&mut self, rows: Vec<Reading>) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::fold::overlay::{Changes, Overlay};
-use ironloom_storage::store::{self, Change, EngineKind, Item, Key, KeyKind, Scope, Stretch};
+use ironloom_storage::store::{self, Change, EngineKind, Item, Key, KeyKind, KeyRange, Stretch};
 use ironloom_types::ids::{Epoch, Generation};
 
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Keys of three generations, one beside the other.
 fn key(number: u8) -> Key {
-    Scope::MAIN.key(Item::DeadLetter(Generation(u64::from(number / 16)), u64::from(number % 16)))
+    Item::DeadLetter(Generation(u64::from(number / 16)), u64::from(number % 16)).key()
 }
 
 proptest! {
@@ -95,7 +95,7 @@ proptest! {
                     prop_assert_eq!(found.as_ref(), model.get(&key(number)));
                 }
                 Step::Scan { generation, after, limit } => {
-                    let range = Scope::MAIN.generation(KeyKind::DeadLetter, Generation(u64::from(generation)));
+                    let range = KeyRange::generation(KeyKind::DeadLetter, Generation(u64::from(generation)));
                     for range in [range.clone(), range.reversed()] {
                         let mut after = after.map(key);
                         loop {

@@ -7,7 +7,7 @@ use crate::fold::Retention;
 use crate::records::admin::AdminRecord;
 use ironloom_storage::Disk as _;
 use ironloom_storage::store::EngineKind;
-use ironloom_types::ids::Sequence;
+use ironloom_types::ids::{Sequence, TenantId};
 use ironloom_types::readings::Value;
 
 /// A block of twelve readings, some hundred bytes.
@@ -32,19 +32,22 @@ fn the_oldest_files_go_with_the_checkpoint_behind_the_record() {
     world.checkpoint(None);
     let before = files(&world);
     let shared = world.shared();
-    let due = |max_bytes| shared.journal.due_to_go(Retention { before: None, max_bytes: Some(max_bytes) });
-    let (total, newest) = (shared.journal.files_bytes(), shared.journal.last());
+    let due = |max_bytes| {
+        let due = shared.journal.due_to_go(Retention { before: None, max_bytes: Some(max_bytes) });
+        due.iter().next().map(|(_, first)| first)
+    };
+    let (total, newest) = (shared.journal.files_bytes(), shared.journal.of(TenantId::MAIN).last());
     assert_eq!(due(total), None);
     // A byte less, and the whole oldest file goes; with none allowed, all but the newest block.
     let first = due(total - 1).unwrap();
     let all = due(0).unwrap();
     assert!(Sequence(1) < first && first < all && all <= newest);
-    assert_eq!(shared.journal.first(), Sequence(1));
+    assert_eq!(shared.journal.of(TenantId::MAIN).first(), Sequence(1));
 
     world.model.drop_before(first.0);
-    world.admin(AdminRecord::Dropped { before: first }, Ok(()));
+    world.admin(AdminRecord::Dropped { tenant: TenantId::MAIN, before: first }, Ok(()));
     world.pump();
-    assert_eq!(shared.journal.first(), first);
+    assert_eq!(shared.journal.of(TenantId::MAIN).first(), first);
     assert_eq!(files(&world), before, "the store knows the blocks until a checkpoint");
     // A checkpoint that is cut off takes no file away, whatever it has done by then.
     drop(shared);

@@ -11,7 +11,10 @@ use ironloom_storage::log::{RecordRef, Seal, Sealer as _};
 use ironloom_storage::store::EngineKind;
 use ironloom_trust::audit::Heads;
 use ironloom_types::clock::{Clock, Source, Timestamp};
-use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointNumber, PointPath, Position, Sequence};
+use ironloom_types::ids::{
+    Generation, InstallationId, LastGenerations, LastSequences, Ordinal, PointNumber, PointPath, Position,
+    Sequence, TenantId,
+};
 use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
 
@@ -30,7 +33,7 @@ use crate::records::readings::{Idempotency, ReadingsHead};
 use crate::telemetry::{Seconds, Telemetry};
 
 fn id(text: &str) -> InstallationId {
-    InstallationId::new(text).unwrap()
+    InstallationId::new(TenantId::MAIN, text).unwrap()
 }
 
 #[test]
@@ -101,7 +104,7 @@ fn an_invocation_is_committed_once() {
 fn new_point(path: &str) -> (Vec<NewPoint>, Columns) {
     let mut columns = Columns::default();
     columns.push(PointNumber::pending(0), Timestamp(1), Quality::Good, ValueRef::Real(1.0));
-    (vec![NewPoint { path: PointPath::new(path).unwrap(), unit: None }], columns)
+    (vec![NewPoint { path: PointPath::new(TenantId::MAIN, path).unwrap(), unit: None }], columns)
 }
 
 /// A sealer of a site with so many points, and one installation that lives.
@@ -115,12 +118,14 @@ impl Crowded {
     fn counting(points: usize, log_sync: Seconds) -> Self {
         let mut live = Living::default();
         live.insert(Generation(1), id("lane-0"), &LaneMeta::default());
+        let mut generations = LastGenerations::default();
+        generations.note(Generation(1));
         let numbers = Numbers {
-            last_sequence: Sequence(0),
+            last_sequences: LastSequences::default(),
             points_given: points,
             points,
             requests: Recent::restore(Vec::new(), 3).0,
-            generation: Generation(1),
+            generations,
             live,
             kept: BTreeMap::new(),
             copies: BTreeMap::new(),
@@ -149,7 +154,14 @@ impl Crowded {
         let (reply, answer) = oneshot::channel();
         let head = ReadingsHead::default();
         self.seal(
-            Submission::Readings(ReadingsSubmission { head, new_points, columns, place: None, reply }),
+            Submission::Readings(ReadingsSubmission {
+                tenant: TenantId::MAIN,
+                head,
+                new_points,
+                columns,
+                place: None,
+                reply,
+            }),
             answer,
         )
     }
@@ -227,7 +239,8 @@ fn numbers_of_points_are_not_given_twice() {
     let (new_points, columns) = new_point("farm/1");
     let (reply, _answer) = oneshot::channel();
     let head = ReadingsHead::default();
-    let submission = ReadingsSubmission { head, new_points, columns, place: None, reply };
+    let submission =
+        ReadingsSubmission { tenant: TenantId::MAIN, head, new_points, columns, place: None, reply };
     let sealed = site.0.seal(Submission::Readings(submission), Position(3), &mut Vec::new());
     let Seal::Record { sealed, .. } = sealed else { panic!("it is taken") };
     let Sealed::Readings { new_points, .. } = sealed.sealed else { panic!("they are readings") };
@@ -256,7 +269,14 @@ fn what_became_of_a_request_is_said_behind_its_record() {
     let (reply, _answer) = oneshot::channel();
     let idempotency = Some(Idempotency { key: [1; 16], request: [1; 16] });
     let head = ReadingsHead { receipt: None, idempotency };
-    let push = Submission::Readings(ReadingsSubmission { head, new_points, columns, place: None, reply });
+    let push = Submission::Readings(ReadingsSubmission {
+        tenant: TenantId::MAIN,
+        head,
+        new_points,
+        columns,
+        place: None,
+        reply,
+    });
     assert!(matches!(site.0.seal(push, Position(1), &mut Vec::new()), Seal::Record { .. }));
     let taken = Accepted { accepted: 1, through: Sequence(1), duplicate: true };
     assert_eq!(look(&mut site, 1, 1), Ok(Some(taken)));

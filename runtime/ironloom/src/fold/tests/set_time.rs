@@ -6,7 +6,7 @@ use crate::fold::Removed;
 use crate::records::admin::{AdminRecord, LaneDue};
 use ironloom_storage::store::EngineKind;
 use ironloom_types::clock::{SECOND, Timestamp};
-use ironloom_types::ids::{Generation, Sequence};
+use ironloom_types::ids::{Generation, Sequence, TenantId};
 use ironloom_types::readings::Value;
 
 const YEAR: u64 = 365 * 24 * 3600 * SECOND;
@@ -101,7 +101,11 @@ fn places_by_time_are_found_on_both_sides_of_the_wrong_future() {
         for since in times.flat_map(|time| [time - 1, time, time + 1]) {
             let before = model.iter().rposition(|reading| reading.time < since);
             let expected = Sequence(before.map_or(0, |index| index as u64 + 1) + 1);
-            assert_eq!(shared.journal.first_since(Timestamp(since)).unwrap(), expected, "{since}");
+            assert_eq!(
+                shared.journal.of(TenantId::MAIN).first_since(Timestamp(since)).unwrap(),
+                expected,
+                "{since}"
+            );
         }
     }
     world.check();

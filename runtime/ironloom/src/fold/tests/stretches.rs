@@ -8,12 +8,12 @@ use crate::fold::open::OpenError;
 use crate::fold::run::thin_out;
 use crate::fold::stretches::Extent;
 use ironloom_storage::log::LogError;
-use ironloom_storage::store::{EngineKind, KeyKind, Scope};
+use ironloom_storage::store::{EngineKind, KeyKind, KeyRange};
 use ironloom_types::ids::Generation;
 
 /// The keys of the first lane's state in the store.
 fn stored(world: &World) -> Vec<String> {
-    let range = Scope::MAIN.generation(KeyKind::State, Generation(1));
+    let range = KeyRange::generation(KeyKind::State, Generation(1));
     let page = world.shared().storage.scan(&range, None, 10).unwrap();
     page.entries.iter().map(|(key, _)| key.to_string()).collect()
 }
@@ -123,7 +123,7 @@ fn what_is_gone_keeps_no_clean_state_while_it_waits_for_its_checkpoint() {
     world.freeze(Extent::Oldest);
     world.checkpoint(None);
     assert_eq!(Arc::strong_count(&lane), 1);
-    let range = Scope::MAIN.generation(KeyKind::State, Generation(1));
+    let range = KeyRange::generation(KeyKind::State, Generation(1));
     let stored = shared.storage.scan(&range, None, 10_000).unwrap().entries.len();
     assert_eq!(stored, 3_010, "its state is kept for a week");
 }

@@ -29,9 +29,9 @@ use crate::records::commit::{self, StateChanges};
 use crate::records::lane::LaneMeta;
 use crate::records::readings::{Idempotency, ReadingsHead};
 use ironloom_storage::log::{CommitterHandle, LogError, Room};
-use ironloom_storage::store::{EngineKind, Item, Key, KeyKind, Scope, Storage};
+use ironloom_storage::store::{EngineKind, Item, Key, KeyKind, KeyRange, Storage};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, Sequence};
+use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, Sequence, TenantId};
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
 
 /// No checkpoint for its size or age.
@@ -117,10 +117,11 @@ impl Running {
                 Quality::Good,
                 ValueRef::Real(1.0),
             );
-            new_points.push(NewPoint { path: PointPath::new(path).unwrap(), unit: None });
+            new_points.push(NewPoint { path: PointPath::new(TenantId::MAIN, path).unwrap(), unit: None });
         }
         let (reply, durable) = oneshot::channel();
-        let submission = ReadingsSubmission { head, new_points, columns, place: None, reply };
+        let submission =
+            ReadingsSubmission { tenant: TenantId::MAIN, head, new_points, columns, place: None, reply };
         let submission = Submission::Readings(submission);
         let bound = submission.max_len();
         self.committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
@@ -168,7 +169,7 @@ impl Running {
     }
 
     fn stored(&self, kind: KeyKind, generation: u64) -> usize {
-        let range = Scope::MAIN.generation(kind, Generation(generation));
+        let range = KeyRange::generation(kind, Generation(generation));
         self.storage.scan(&range, None, 200_000).unwrap().entries.len()
     }
 
@@ -274,7 +275,7 @@ fn a_checkpoint_waits_for_room_for_its_blocks_and_then_ends() {
     world.checkpoint(None);
     makes_room.join().unwrap();
     world.restart();
-    assert_eq!(world.shared().journal.last(), Sequence(1));
+    assert_eq!(world.shared().journal.of(TenantId::MAIN).last(), Sequence(1));
 }
 
 #[test]
@@ -344,8 +345,8 @@ fn stretches_end_by_what_waits_however_often_checkpoints_have_made_room() {
             break;
         }
     }
-    let hot = Scope::MAIN.key(Item::State(Generation(1), "hot"));
-    let new = Scope::MAIN.key(Item::State(Generation(1), "new/000000/0"));
+    let hot = Item::State(Generation(1), "hot").key();
+    let new = Item::State(Generation(1), "new/000000/0").key();
     let stored = running.storage.get_many(&[hot, new]).unwrap();
     assert!(stored[1].is_some());
     assert!(stored[0].is_none(), "a checkpoint was one of all, and everybody waits for that");

@@ -34,9 +34,9 @@ use crate::lanes::context::{LaneContext, scan_state};
 use crate::records::admin::AdminRecord;
 use ironloom_sandbox::{Cached, Keys, Meter, Scan, StateReader};
 use ironloom_storage::log::{CommitterHandle, Flushed, LogError, LogReader};
-use ironloom_storage::store::{EngineKind, Scope};
+use ironloom_storage::store::{EngineKind, KeyRange};
 use ironloom_storage::testing::SimDisk;
-use ironloom_types::ids::{Epoch, Generation, PointNumber, Position, Sequence};
+use ironloom_types::ids::{Epoch, Generation, PointNumber, Position, Sequence, TenantId};
 use ironloom_types::readings::Value;
 
 /// A process that has the folder.
@@ -382,9 +382,9 @@ impl World {
                 assert_eq!(said, model.said.get(&(number.0 as usize)).cloned().unwrap_or_default());
             }
         }
-        assert_eq!(shared.journal.first(), Sequence(model.dropped as u64 + 1));
+        assert_eq!(shared.journal.of(TenantId::MAIN).first(), Sequence(model.dropped as u64 + 1));
         assert_eq!(journal(&shared), model.readings()[model.dropped..]);
-        assert_eq!(shared.journal.last(), Sequence(model.journal.len() as u64));
+        assert_eq!(shared.journal.of(TenantId::MAIN).last(), Sequence(model.journal.len() as u64));
         check_latest(&shared, model);
         let receipts: BTreeMap<String, Vec<u8>> =
             shared.receipts.read().iter().map(|(name, note)| (name.to_string(), note.to_vec())).collect();
@@ -394,7 +394,7 @@ impl World {
         model.audit.check(&shared);
         assert_eq!(*shared.consents.read(), model.consents);
         assert_eq!(shared.streams.read().all(), model.streams);
-        assert_eq!(shared.last_generation(), Generation(model.generation));
+        assert_eq!(shared.last_generation(TenantId::MAIN), Generation(model.generation));
         assert_eq!(shared.packages.read().keys().copied().collect::<BTreeSet<_>>(), model.packages);
         // Their own key goes with the next checkpoint.
         let removed: BTreeSet<u64> = shared.removed.lock().keys().map(|generation| generation.0).collect();
@@ -415,7 +415,7 @@ impl World {
         }
         for generation in &model.purged {
             for kind in OF_GENERATIONS {
-                let range = Scope::MAIN.generation(kind, Generation(*generation));
+                let range = KeyRange::generation(kind, Generation(*generation));
                 assert!(shared.storage.scan(&range, None, 1).unwrap().entries.is_empty(), "{kind:?}");
             }
         }
@@ -465,8 +465,8 @@ impl Node {
 /// The whole journal, as its readers see it.
 pub(super) fn journal(shared: &Shared) -> Vec<Reading> {
     let mut readings = Vec::new();
-    let mut next = shared.journal.first();
-    while let Some(chunk) = shared.journal.chunk_from(next).unwrap() {
+    let mut next = shared.journal.of(TenantId::MAIN).first();
+    while let Some(chunk) = shared.journal.of(TenantId::MAIN).chunk_from(next).unwrap() {
         let names = shared.points.names();
         let first = chunk.row_after(Sequence(next.0 - 1));
         let rows: Vec<_> = (first..chunk.len()).map(|row| chunk.row(row)).collect();
@@ -491,7 +491,7 @@ pub(super) fn journal(shared: &Shared) -> Vec<Reading> {
 fn check_latest(shared: &Shared, model: &Model) {
     for (index, path) in model.points.iter().enumerate() {
         let Some(path) = path else { continue };
-        let number = shared.points.names().number(path).unwrap();
+        let number = shared.points.names().find(TenantId::MAIN, path).unwrap();
         assert_eq!(number.0 as usize, index, "{path}");
         let Some((sequence, reading)) = model.latest_of(index) else {
             assert_eq!(shared.points.latest(number), None, "{path} has no reading");

@@ -11,7 +11,7 @@ use crate::lanes::work::Work;
 use crate::lanes::{App, Lane, batch};
 use crate::records::commit::DeadLetter;
 use ironloom_sandbox::{Batch, Call, Env, Outcome, Report};
-use ironloom_types::ids::{Generation, Ordinal, TenantId};
+use ironloom_types::ids::{Generation, Ordinal};
 use ironloom_types::work::Gap;
 
 impl Runner {
@@ -95,8 +95,8 @@ pub(in crate::lanes) fn invocation_id(generation: Generation, ordinal: Ordinal) 
 pub(in crate::lanes) fn seed(generation: Generation, ordinal: Ordinal) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"ironloom/random/1");
-    hash.update(TenantId::MAIN.0.to_le_bytes());
-    hash.update(generation.0.to_le_bytes());
+    hash.update(generation.tenant().0.to_le_bytes());
+    hash.update(generation.number().to_le_bytes());
     hash.update(ordinal.0.to_le_bytes());
     hash.finalize().into()
 }

@@ -20,7 +20,7 @@ use crate::records::commit::{Invocation, InvocationKind};
 use crate::records::installation::Revision;
 use ironloom_apps::routing::Prepared;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{self, Digest, Ordinal, Sequence};
+use ironloom_types::ids::{self, Digest, Ordinal, Sequence, TenantId};
 use ironloom_types::rehearsal::RehearsalStart;
 
 /// For each second of the journal's reading so many of rest.
@@ -267,9 +267,10 @@ impl Feed<'_> {
         (first, last): (Sequence, Sequence),
         most: usize,
     ) -> Result<Rows, ReplayError> {
+        let tenant = self.lane.id.tenant();
         let read = move |shared: &Shared| {
             let begun = thread_cpu();
-            let rows = rows(shared, (&routes, &revision), (first, last), most)?;
+            let rows = rows(shared, tenant, (&routes, &revision), (first, last), most)?;
             Ok::<_, JournalError>((rows, thread_cpu().saturating_sub(begun)))
         };
         let read = fold::read_aside(&self.runner.shared, read).await;
@@ -291,11 +292,12 @@ struct Rows {
 
 fn rows(
     shared: &Shared,
+    tenant: TenantId,
     (routes, revision): (&Prepared, &Revision),
     between: (Sequence, Sequence),
     most: usize,
 ) -> Result<Rows, JournalError> {
-    let (slices, through) = shared.rows_within(routes, between, most)?;
+    let (slices, through) = shared.rows_within(tenant, routes, between, most)?;
     let found: usize = slices.iter().map(|slice| slice.rows().len()).sum();
     let time = slices.last().map(|slice| slice.note.time(slice.to - 1));
     if routes.has_gone() {

@@ -357,7 +357,8 @@ impl Runner {
         let routes = rerun.routes().await?;
         let entities = routes.entities();
         let bound = Arc::clone(&routes);
-        let rows = move |shared: &Shared| shared.rows_between(&bound, first, last);
+        let tenant = rerun.lane.id.tenant();
+        let rows = move |shared: &Shared| shared.rows_between(tenant, &bound, first, last);
         let slices = fold::read_aside(&self.shared, rows).await.map_err(ReplayError::Host)?;
         if rerun.lane.book().is_closed() {
             return Err(ReplayError::Changed);

@@ -12,13 +12,18 @@ use crate::records::alarm::{AlarmRecord, AlarmState, Note, Shelved};
 use crate::records::lane::Episodes;
 use ironloom_apps::quantity::Span;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::Generation;
+use ironloom_types::ids::{Generation, TenantId};
 use ironloom_types::limits::{MAX_COMMENT, MAX_COMMENTS, MAX_SHELVED, MAX_SIGNATURE};
 use ironloom_types::text::clean;
 
 impl Node {
     /// Does something with an alarm for a person.
-    pub(in crate::node) async fn change_alarm(self: Arc<Self>, id: String, deed: AlarmDeed) -> Answer<Alarm> {
+    pub(in crate::node) async fn change_alarm(
+        self: Arc<Self>,
+        tenant: TenantId,
+        id: String,
+        deed: AlarmDeed,
+    ) -> Answer<Alarm> {
         let missing = || {
             Problem::not_found(format!("there is no alarm {id}"))
                 .hint("`ironloom alarms` and `ironloom alarms history` list them.")
@@ -26,7 +31,7 @@ impl Node {
         let (generation, number) = id
             .split_once('-')
             .and_then(|(generation, number)| {
-                Some((Generation(generation.parse().ok()?), number.parse::<u64>().ok()?))
+                Some((Generation::of(tenant, generation.parse().ok()?), number.parse::<u64>().ok()?))
             })
             .ok_or_else(missing)?;
         let lane = self.lanes.of_generation(generation).ok_or_else(missing)?;

@@ -11,7 +11,7 @@ use crate::fold::episodes::{Episodes, HistoryPlace};
 use crate::node::pages::{Filling, Smallest};
 use crate::node::{Node, problems};
 use crate::records::alarm::AlarmRecord;
-use ironloom_types::ids::{Generation, InstallationId};
+use ironloom_types::ids::{Generation, InstallationId, TenantId};
 
 /// The time that one request searches; the next page continues.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -20,7 +20,11 @@ const AT_ONCE: usize = 512;
 
 impl Node {
     /// Episodes in the order of their `since`.
-    pub(in crate::node) fn list_episodes(&self, query: &EpisodesQuery) -> Answer<Page<Alarm>> {
+    pub(in crate::node) fn list_episodes(
+        &self,
+        tenant: TenantId,
+        query: &EpisodesQuery,
+    ) -> Answer<Page<Alarm>> {
         let generations = self.generations();
         let own = query.installation.as_ref().map(|id| {
             let own = generations.iter().filter(|(_, of)| *of == id).map(|(generation, _)| *generation);
@@ -34,13 +38,14 @@ impl Node {
             )));
         }
         let places = Episodes {
+            tenant,
             generations: own,
             from: query.from,
             to: query.to,
             newest_first: query.order == Order::Newest,
         };
         let (started, now) = (Instant::now(), self.shared.clock.now());
-        let mut last = after(&query.page)?;
+        let mut last = after(tenant, &query.page)?;
         let mut page = Filling::new(query.page.limit);
         while started.elapsed() < PATIENCE {
             let most = AT_ONCE.min(query.page.limit + 1);

@@ -21,7 +21,7 @@ use ironloom_trust::catalog::rules::may_speak_of;
 use ironloom_trust::catalog::search::Searchable;
 use ironloom_trust::key::PublicKey;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{AppId, Digest};
+use ironloom_types::ids::{AppId, Digest, TenantId};
 
 /// The most words that are looked for, and their bytes: each is looked for in the text of each app.
 const MAX_WORDS: usize = 16;
@@ -76,11 +76,12 @@ impl Node {
     /// Gets a package from a catalog, and keeps it as one that was sent.
     pub(in crate::node) async fn fetch_package(
         self: Arc<Self>,
+        tenant: TenantId,
         id: AppId,
         request: FetchRequest,
     ) -> Answer<(PackageInfo, bool)> {
         let all = self.catalogs.all();
-        let owner = self.shared.owners.read().get(&id).and_then(|owner| owner.key);
+        let owner = self.owner_of_app(tenant, &id).and_then(|owner| owner.key);
         let named = (request.catalog.as_deref(), request.publisher);
         let catalog = chosen(&all, &id, named, owner)?;
         let name = catalog.floor.root.catalog.clone();

@@ -9,7 +9,7 @@ use ironloom_types::readings::{Quality, ValueRef};
 const ALL_PLACES: usize = 50;
 
 fn points(prefix: &str, count: usize) -> Vec<NewPoint> {
-    let path = |number| PointPath::new(&format!("{prefix}/{number}")).unwrap();
+    let path = |number| PointPath::new(TenantId::MAIN, &format!("{prefix}/{number}")).unwrap();
     (0..count).map(|number| NewPoint { path: path(number), unit: None }).collect()
 }
 
@@ -19,7 +19,7 @@ fn push(path: &str, readings: usize) -> Push {
     for _ in 0..readings {
         columns.push(PointNumber::pending(0), Timestamp(1), Quality::Good, ValueRef::Real(1.0));
     }
-    Push { columns, new_points: points(path, 1), key: None, stream: None }
+    Push { tenant: TenantId::MAIN, columns, new_points: points(path, 1), key: None, stream: None }
 }
 
 async fn all_places(node: &Node) -> Ready {

@@ -11,7 +11,7 @@ use ironloom_apps::manifest::{Manifest, Timer};
 use ironloom_apps::plan::Plan;
 use ironloom_sandbox::LoadedApp;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{self, Sequence, SlotName};
+use ironloom_types::ids::{self, Sequence, SlotName, TenantId};
 use ironloom_types::work::Gap;
 
 /// Bytes that the installs of one list may adopt together, besides states: they stand in its record.
@@ -27,9 +27,10 @@ pub(super) struct Moment {
 }
 
 impl Node {
-    pub(super) fn moment(&self) -> Moment {
-        let (now, first) = (self.shared.clock.now(), self.shared.journal.first());
-        Moment { now, first, first_time: self.shared.journal.time_about(first).unwrap_or(now) }
+    pub(super) fn moment(&self, tenant: TenantId) -> Moment {
+        let journal = self.shared.journal.of(tenant);
+        let (now, first) = (self.shared.clock.now(), journal.first());
+        Moment { now, first, first_time: journal.time_about(first).unwrap_or(now) }
     }
 }
 
@@ -163,7 +164,7 @@ mod tests {
     fn kept(meta: LaneMeta) -> Kept {
         let manifest = Manifest::parse(MANIFEST).unwrap();
         let ended = Installation {
-            id: InstallationId::new("one").unwrap(),
+            id: InstallationId::new(TenantId::MAIN, "one").unwrap(),
             generation: Generation(3),
             begun: Generation(3),
             app: manifest.id,

@@ -25,7 +25,7 @@ use ironloom_apps::plan::{self, InputPlan, Plan, Points, See, Site, plan_install
 use ironloom_apps::routing::Prepared;
 use ironloom_apps::wiring::{Neighbours, Wiring};
 use ironloom_storage::journal::Filter;
-use ironloom_types::ids::{InstallationId, PointNumber, PointPath, Sequence};
+use ironloom_types::ids::{InstallationId, PointNumber, PointPath, Sequence, TenantId};
 use ironloom_types::limits::{MAX_MATCHES, MAX_SHAPES};
 use ironloom_types::readings::NewPoint;
 
@@ -81,7 +81,7 @@ impl Node {
     fn plan_all(&self, requests: Vec<InstallRequest>, place: OwnedSemaphorePermit) -> Answer<List> {
         let mut wrong = Wrong::none_of(requests.iter().map(|request| &request.id));
         let known = self.known_of(requests.iter(), &mut wrong);
-        let (mut trust, mut wiring) = (self.trust(), Wiring::default());
+        let (mut trust, mut wiring) = (self.trust(super::tenant_of(&requests)), Wiring::default());
         let points = SitePoints::of(self);
         let mut shapes = self.shared.routing.read().shapes();
         let (config, counting) = (self.config.load_full(), Instant::now());
@@ -91,10 +91,12 @@ impl Node {
         for (at, (request, known)) in requests.iter().zip(&known).enumerate() {
             let Some(known) = known else { continue };
             let kept = wrong.take(at, self.to_adopt(request, &known.manifest));
-            let first = self.shared.journal.first();
+            let first = self.shared.journal.of(request.id.tenant()).first();
             let cursor = match &kept {
                 Some(Some(kept)) => Some(kept.cursor(first)),
-                Some(None) => wrong.take(at, self.cursor(request.from.unwrap_or_default())),
+                Some(None) => {
+                    wrong.take(at, self.cursor(request.id.tenant(), request.from.unwrap_or_default()))
+                }
                 None => None,
             };
             let changes = self.shared.routing.read().changes();
@@ -134,7 +136,7 @@ impl Node {
             wiring.insert(&request.id, &plan.bindings);
             let matches = self.all_matches(&plan, &mut samples_left);
             let matched = || prepared.matches().iter().map(|(point, _)| *point).collect();
-            let backlog = wrong.take(at, self.count_readings(cursor, matched, counting));
+            let backlog = wrong.take(at, self.count_readings(request.id.tenant(), cursor, matched, counting));
             let Some(backlog) = backlog else { continue };
             planned.push(Planned { plan, matches, cursor, backlog, kept, consent });
             routes.push(PreparedRoutes { routes: prepared, changes });
@@ -173,8 +175,8 @@ impl Node {
     }
 
     /// The last sequence before the first reading that an installation takes.
-    pub(in crate::node) fn cursor(&self, from: StartFrom) -> Answer<Sequence> {
-        let journal = &self.shared.journal;
+    pub(in crate::node) fn cursor(&self, tenant: TenantId, from: StartFrom) -> Answer<Sequence> {
+        let journal = self.shared.journal.of(tenant);
         let first = match from {
             StartFrom::Now => journal.last().next(),
             StartFrom::Beginning => journal.first(),
@@ -193,24 +195,26 @@ impl Node {
     /// Counts the readings behind `cursor` of these points, until a second after `started` at most.
     pub(in crate::node) fn count_readings(
         &self,
+        tenant: TenantId,
         cursor: Sequence,
         points: impl FnOnce() -> Vec<PointNumber>,
         started: Instant,
     ) -> Answer<Counted> {
         let mut counted = Counted::default();
-        if cursor >= self.shared.journal.last() {
+        let journal = self.shared.journal.of(tenant);
+        if cursor >= journal.last() {
             return Ok(counted);
         }
         let mut filter = Filter::after(cursor).of_points(points());
         loop {
-            match self.shared.journal.find(&filter) {
+            match journal.find(&filter) {
                 Ok(Some(chunk)) => {
                     counted.readings += filter.rows(&chunk, usize::MAX).len() as u64;
                     filter.after = chunk.last_sequence();
                 }
                 Ok(None) => break,
                 // Who drops such readings, or takes all that there are, is not kept from it by some that can't be read.
-                Err(error) => match self.shared.journal.end_of_found(&filter) {
+                Err(error) => match journal.end_of_found(&filter) {
                     Some(end) => (filter.after, counted.at_least) = (end, true),
                     None => return Err(problems::internal(&error)),
                 },

@@ -109,9 +109,10 @@ fn details(problem: &Problem, at: Option<usize>) -> Vec<Detail> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ironloom_types::ids::TenantId;
 
     fn list(count: usize) -> Vec<InstallationId> {
-        (0..count).map(|n| InstallationId::new(&format!("i{n}")).unwrap()).collect()
+        (0..count).map(|n| InstallationId::new(TenantId::MAIN, &format!("i{n}")).unwrap()).collect()
     }
 
     fn invalid() -> Problem {

@@ -51,7 +51,9 @@ impl Sources {
                 open.extend(writers.filter_map(|id| lanes.of(&id)));
                 match pattern.segments() {
                     [Segment::Literal(first), Segment::Literal(id), ..] if **first == *RESERVED_SEGMENT => {
-                        open.extend(InstallationId::new(id).ok().and_then(|id| lanes.of(&id)));
+                        open.extend(
+                            InstallationId::new(pattern.tenant(), id).ok().and_then(|id| lanes.of(&id)),
+                        );
                     }
                     [Segment::Literal(first), ..] if **first != *RESERVED_SEGMENT => {}
                     _ => return Self::All,

@@ -44,7 +44,7 @@ impl Node {
     /// Looks if a point may get this path.
     fn check_free(&self, path: &PointPath) -> Answer<()> {
         let names = self.shared.points.names();
-        if names.number(path.as_str()).is_some() {
+        if names.number(path).is_some() {
             let detail = format!("there is a point {path} already");
             return Err(Problem::conflict("exists", detail)
                 .at(Place::field("to"))
@@ -96,7 +96,7 @@ impl Node {
 /// The path that is asked for. What belongs to the runtime keeps its path.
 fn target(from: &PointPath, request: &RenamePoint) -> Answer<PointPath> {
     let place = || Place::field("to");
-    let path = PointPath::new(&request.to).map_err(|error| {
+    let path = PointPath::new(from.tenant(), &request.to).map_err(|error| {
         Problem::malformed("bad-field", format!("{:?} is not a point's path: {error}", request.to))
             .at(place())
     })?;
@@ -118,11 +118,13 @@ fn target(from: &PointPath, request: &RenamePoint) -> Answer<PointPath> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ironloom_types::ids::TenantId;
 
     #[test]
     fn what_belongs_to_the_runtime_keeps_its_path() {
         let target = |from: &str, to: &str| {
-            let (from, request) = (PointPath::new(from).unwrap(), RenamePoint { to: to.to_owned() });
+            let (from, request) =
+                (PointPath::new(TenantId::MAIN, from).unwrap(), RenamePoint { to: to.to_owned() });
             match super::target(&from, &request) {
                 Ok(path) => path.to_string(),
                 Err(problem) => problem.kind.to_string(),

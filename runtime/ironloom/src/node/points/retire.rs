@@ -14,7 +14,7 @@ use crate::fold::read_aside;
 use crate::fold::submission::{Refusal, Submission, WatchSubmission};
 use crate::node::{Node, found_aside, problems};
 use crate::records::admin::{AdminRecord, PointsRetired};
-use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath};
+use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, TenantId};
 use ironloom_types::limits::MAX_POINTS;
 use ironloom_types::readings::NewPoint;
 
@@ -129,8 +129,13 @@ impl Node {
         let prefix = format!("{path}/");
         let all = &self.shared.points;
         let mut numbers: Vec<PointNumber> = match below {
-            true => self.paths.page(all, &prefix, None, usize::MAX).into_iter().map(|(_, at)| at).collect(),
-            false => all.names().number(path.as_str()).into_iter().collect(),
+            true => self
+                .paths
+                .page(all, path.tenant(), &prefix, None, usize::MAX)
+                .into_iter()
+                .map(|(_, at)| at)
+                .collect(),
+            false => all.names().number(path).into_iter().collect(),
         };
         numbers.sort_unstable();
         let mut points = Vec::with_capacity(numbers.len());
@@ -157,13 +162,14 @@ impl Node {
     {
         let (began, mut tried) = (Instant::now(), 0);
         let numbers: Vec<PointNumber> = points.iter().map(|(number, _)| *number).collect();
+        let tenant = points.first().map_or(TenantId::NOBODY, |(_, point)| point.path.tenant());
         loop {
             self.as_they_are(points)?;
             // Both are looked at before everything stands still: whoever has yet to read them can go on, and nobody stands
             // still for points that are just written.
             let in_the_way = match self.reader_of_points(&numbers).await? {
                 Some(problem) => Some(problem),
-                None => self.is_written(&numbers).await?.then(|| in_use(points)),
+                None => self.is_written(tenant, &numbers).await?.then(|| in_use(points)),
             };
             let problem = match in_the_way {
                 Some(problem) => problem,
@@ -194,8 +200,8 @@ impl Node {
     }
 
     /// Says whether a reading of these points comes within one look.
-    async fn is_written(self: &Arc<Self>, numbers: &[PointNumber]) -> Answer<bool> {
-        let (since, all) = (self.shared.journal.last(), numbers.to_vec());
+    async fn is_written(self: &Arc<Self>, tenant: TenantId, numbers: &[PointNumber]) -> Answer<bool> {
+        let (since, all) = (self.shared.journal.of(tenant).last(), numbers.to_vec());
         tokio::time::sleep(LOOK).await;
         let written = read_aside(&self.shared, move |shared| {
             let is_new = |number: &PointNumber| {
@@ -274,13 +280,13 @@ impl Node {
     /// The number of points that the outputs of installations have made once these are gone. Where an output is bound to a
     /// pattern, nobody knows who made a point: there it counts further on.
     fn made_by_outputs(&self, points: &[(PointNumber, NewPoint)]) -> Vec<(Generation, u64)> {
-        let mut gone: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut gone: BTreeMap<(TenantId, &str), u64> = BTreeMap::new();
         for (_, point) in points.iter().filter(|(_, point)| point.path.is_reserved()) {
             let own = point.path.as_str().split('/').nth(1);
-            own.into_iter().for_each(|id| *gone.entry(id).or_default() += 1);
+            own.into_iter().for_each(|id| *gone.entry((point.path.tenant(), id)).or_default() += 1);
         }
-        let made = gone.into_iter().filter_map(|(id, gone)| {
-            let lane = self.lanes.of(&InstallationId::new(id).ok()?)?;
+        let made = gone.into_iter().filter_map(|((tenant, id), gone)| {
+            let lane = self.lanes.of(&InstallationId::new(tenant, id).ok()?)?;
             let made = lane.book().meta().points;
             Some((lane.generation, made.saturating_sub(gone)))
         });
@@ -301,7 +307,10 @@ fn stopped_after(points: usize, problem: Problem) -> Problem {
 /// Says whether a path is one of those that are asked for.
 fn is_meant(RetirePoints { path, below, .. }: &RetirePoints, found: &PointPath) -> bool {
     match below {
-        true => found.as_str().strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/')),
+        true => {
+            found.tenant() == path.tenant()
+                && found.as_str().strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        }
         false => found == path,
     }
 }

@@ -46,7 +46,7 @@ impl Node {
         let known = self.known_or_422(package)?;
         let (app, is) = (&lane.installation().app, &known.manifest);
         if is.id == *app {
-            let mut trust = self.trust();
+            let mut trust = self.trust(lane.id.tenant());
             trust.check(&known, Named::Nobody)?;
             trust.check_same_publisher(&lane.installation())?;
             return Ok(known);
@@ -68,7 +68,7 @@ impl Node {
         known: &KnownPackage,
         installation: &mut Installation,
     ) -> Answer<Option<Box<AppOwner>>> {
-        let mut trust = self.trust();
+        let mut trust = self.trust(installation.id.tenant());
         let owner = trust.check(known, Named::Nobody)?;
         trust.check_same_publisher(installation)?;
         installation.publisher = trust.owner_of(&installation.app);

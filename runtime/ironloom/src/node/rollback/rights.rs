@@ -24,7 +24,7 @@ impl Node {
     pub(super) fn rights_back(&self, lane: &Lane, known: &KnownPackage, to: &Revision) -> Back {
         let newest = lane.newest();
         let (now, manifest) = (&newest.revision, &newest.manifest);
-        let publisher = self.trust().owner_of(&known.manifest.id);
+        let publisher = self.trust(lane.id.tenant()).owner_of(&known.manifest.id);
         let rights = Rights::of(&known.manifest, publisher, &to.bindings, &to.grants, &to.limits);
         let present = Rights::of(manifest, publisher, &now.bindings, &now.grants, &now.limits);
         let taken = rights.taken_away(&present, manifest);

@@ -4,7 +4,7 @@ use super::*;
 use crate::api::facade::{Push, StreamPlace};
 use crate::node::tests::World;
 use ironloom_types::clock::{SECOND, Timestamp};
-use ironloom_types::ids::{PointNumber, PointPath};
+use ironloom_types::ids::{PointNumber, PointPath, TenantId};
 use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
 
 const BEGIN: Timestamp = Timestamp(1_800_000_000 * SECOND);
@@ -15,11 +15,14 @@ async fn push(node: &Arc<Node>, key: &str, lines: u64, at: Option<Timestamp>) {
     let (mut columns, mut new_points) = (Columns::default(), Vec::new());
     if let Some(at) = at {
         columns.push(PointNumber::pending(0), at, Quality::Good, ValueRef::Integer(1));
-        new_points.push(NewPoint { path: PointPath::new("a").unwrap(), unit: None });
+        new_points.push(NewPoint { path: PointPath::new(TenantId::MAIN, "a").unwrap(), unit: None });
     }
     let progress = Some(Progress { lines, ..Progress::default() });
     let stream = Some(StreamPlace { key: key.into(), progress });
-    node.submit(Push { columns, new_points, key: None, stream }).unwrap().await.unwrap();
+    node.submit(Push { tenant: TenantId::MAIN, columns, new_points, key: None, stream })
+        .unwrap()
+        .await
+        .unwrap();
 }
 
 async fn open(node: &Arc<Node>, key: &str) -> Result<OpenStream, Problem> {
@@ -61,7 +64,7 @@ async fn a_place_is_remembered_where_no_line_is_a_reading() {
     let world = World::new().await;
     push(&world.node, "k", 3, None).await;
     assert_eq!(come(&world.node, "k").await, Ok(3));
-    assert_eq!(world.node.shared.journal.last().0, 0);
+    assert_eq!(world.node.shared.journal.of(TenantId::MAIN).last().0, 0);
     world.end().await;
 }
 

@@ -10,13 +10,13 @@ use ironloom_types::limits::{MAX_DRIVEN, MAX_SITE_DRIVEN};
 impl Machine {
     /// Notes the point of an intent, if there is room for it.
     pub(super) fn enter(&mut self, asked: &Asked, was_sent: bool) -> bool {
-        let path = asked.intent.point.to_arc();
+        let path = asked.intent.point.clone();
         let generation = asked.place.generation;
         if !self.has_room(&path, generation) {
             return false;
         }
         let told = self.told(asked);
-        let point = self.points.entry(Arc::clone(&path)).or_insert_with(|| {
+        let point = self.points.entry(path.clone()).or_insert_with(|| {
             *self.counts.entry(generation).or_default() += 1;
             Point {
                 waiting: None,
@@ -45,7 +45,7 @@ impl Machine {
     }
 
     /// Returns whether a point may be driven by an installation.
-    fn has_room(&self, path: &str, generation: Generation) -> bool {
+    fn has_room(&self, path: &PointPath, generation: Generation) -> bool {
         self.points.contains_key(path)
             || (self.points.len() < MAX_SITE_DRIVEN
                 && self.counts.get(&generation).copied().unwrap_or_default() < MAX_DRIVEN)
@@ -63,7 +63,7 @@ impl Machine {
 
     /// Forgets a point of an installation that is gone, once it owes its machine nothing; returns whether it has. The store does at
     /// the next start.
-    pub(super) fn forget(&mut self, path: &Arc<str>) -> bool {
+    pub(super) fn forget(&mut self, path: &PointPath) -> bool {
         let Some(point) = self.points.get(path) else { return false };
         let generation = point.owner.generation;
         let is_idle = point.waiting.is_none() && point.flying.is_none() && point.safe_due.is_none();
@@ -73,13 +73,13 @@ impl Machine {
         }
         let (counted, watched) = (point.counted, point.watched);
         self.points.remove(path);
-        watched.map(|watched| self.deadlines.remove(&(watched, Arc::clone(path))));
+        watched.map(|watched| self.deadlines.remove(&(watched, path.clone())));
         self.uncount(counted);
         true
     }
 
     /// Counts a point among those of whoever drives it now.
-    pub(super) fn recount(&mut self, path: &Arc<str>) {
+    pub(super) fn recount(&mut self, path: &PointPath) {
         let Some(point) = self.points.get_mut(path) else { return };
         let now = point.owner.generation;
         let before = std::mem::replace(&mut point.counted, now);

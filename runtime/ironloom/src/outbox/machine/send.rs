@@ -34,7 +34,7 @@ impl What {
 /// A set-point to be sent now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Command {
-    pub point: Arc<str>,
+    pub point: PointPath,
     pub what: What,
     pub value: Value,
     /// `None` for a safe value.
@@ -74,7 +74,7 @@ impl Machine {
     }
 
     /// The safe value of a point, where it is due. Nothing holds it up: what is on its way may be in force.
-    fn safe_command(&mut self, path: &Arc<str>, connector: &Arc<str>, now: Timestamp) -> Option<Command> {
+    fn safe_command(&mut self, path: &PointPath, connector: &Arc<str>, now: Timestamp) -> Option<Command> {
         let point = self.points.get(path)?;
         if point.safe_due.is_none_or(|due| due > now) || self.halted.has(&point.owner.installation) {
             return None;
@@ -90,18 +90,11 @@ impl Machine {
         let before = (Some(before), point.owner.clone());
         point.safe_due = None;
         point.flying = Some(Flying { what: What::Safe, connector: Arc::clone(connector), before, number });
-        Some(Command {
-            point: Arc::clone(path),
-            what: What::Safe,
-            value: safe,
-            id: None,
-            number,
-            expires: None,
-        })
+        Some(Command { point: path.clone(), what: What::Safe, value: safe, id: None, number, expires: None })
     }
 
     /// The intent that waits at a point, where it may be sent.
-    fn command(&mut self, path: &Arc<str>, connector: &Arc<str>, now: Timestamp) -> Option<Command> {
+    fn command(&mut self, path: &PointPath, connector: &Arc<str>, now: Timestamp) -> Option<Command> {
         let place = self.points.get(path)?.waiting?;
         let asked = Arc::clone(&self.open.get(&place)?.asked);
         if let Some((outcome, reason)) = self.refused(&asked, now) {
@@ -130,7 +123,7 @@ impl Machine {
         self.open.get_mut(&place)?.was_sent = true;
         self.watch_behind(path, now);
         Some(Command {
-            point: Arc::clone(path),
+            point: path.clone(),
             what: What::Intent(place),
             value: asked.intent.value.clone(),
             id: Some(place.id()),
@@ -150,7 +143,7 @@ impl Machine {
 
     /// The time until which an intent is held: its output may change the point only so often, by what is granted now. One that was
     /// sent is repeated at once.
-    pub(super) fn held(&self, path: &Arc<str>, place: IntentPlace, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn held(&self, path: &PointPath, place: IntentPlace, now: Timestamp) -> Option<Timestamp> {
         let sent = self.points.get(path)?.sent.filter(|sent| sent.place != Some(place))?;
         let output = &self.open.get(&place)?.asked.intent.output;
         let every = self.rights.get(&place.generation)?.grants.outputs.get(output)?.every?;
@@ -158,7 +151,7 @@ impl Machine {
     }
 
     /// Takes the answer to a command. One to something that has ended since says nothing any more.
-    pub(crate) fn answered(&mut self, path: &Arc<str>, what: What, answer: Answer, now: Timestamp) {
+    pub(crate) fn answered(&mut self, path: &PointPath, what: What, answer: Answer, now: Timestamp) {
         let Some(point) = self.points.get_mut(path) else { return };
         let Some(flying) = point.flying.take_if(|flying| flying.what == what) else { return };
         match (what, answer) {
@@ -197,7 +190,7 @@ impl Machine {
     /// Notes the end of an attempt at a safe value; the same value with the same reason again is no news.
     fn end_safe(
         &mut self,
-        path: &Arc<str>,
+        path: &PointPath,
         value: Value,
         outcome: Outcome,
         reason: Option<&str>,
@@ -208,14 +201,13 @@ impl Machine {
             let is_same = last.value == value && last.outcome == outcome && last.reason.as_deref() == reason;
             last.id.is_some() || !is_same
         });
-        let Ok(at) = PointPath::new(path) else { return };
         let ended =
             Ended { id: None, asked: value.clone(), value, outcome, reason: reason.map(Into::into), at: now };
         point.last = Some(ended.clone());
         if !is_news {
             return;
         }
-        let driven = Some(Box::new(point.driven(&at, ended)));
+        let driven = Some(Box::new(point.driven(path, ended)));
         self.ends.push_back(Settlement {
             settled: Settled { place: None, driven },
             installation: point.owner.installation.clone(),
@@ -227,7 +219,7 @@ impl Machine {
     }
 
     /// Has a point looked at once more that has something to send.
-    pub(super) fn offer_again(&mut self, path: &Arc<str>, now: Timestamp) {
+    pub(super) fn offer_again(&mut self, path: &PointPath, now: Timestamp) {
         let has_some =
             self.points.get(path).is_some_and(|point| point.waiting.is_some() || point.safe_due.is_some());
         if has_some {
@@ -241,9 +233,7 @@ impl Machine {
         let lost: Vec<_> = self
             .points
             .iter_mut()
-            .filter_map(|(path, point)| {
-                Some((Arc::clone(path), point.flying.take_if(|flying| of_it(flying))?))
-            })
+            .filter_map(|(path, point)| Some((path.clone(), point.flying.take_if(|flying| of_it(flying))?)))
             .collect();
         for (path, flying) in lost {
             self.unsent(&path, flying, now);
@@ -251,7 +241,7 @@ impl Machine {
     }
 
     /// Takes back what is on its way.
-    pub(super) fn unsent(&mut self, path: &Arc<str>, flying: Flying, now: Timestamp) {
+    pub(super) fn unsent(&mut self, path: &PointPath, flying: Flying, now: Timestamp) {
         let Some(point) = self.points.get_mut(path) else { return };
         match flying.what {
             What::Safe => {
@@ -282,7 +272,7 @@ impl Machine {
 
     /// Nothing may be on its way to a point any more: takes over what was granted meanwhile, and forgets the point of an installation that
     /// has gone.
-    pub(super) fn landed(&mut self, path: &Arc<str>, now: Timestamp) {
+    pub(super) fn landed(&mut self, path: &PointPath, now: Timestamp) {
         self.renew_safe(std::slice::from_ref(path), now);
         self.forget(path);
     }

@@ -1,10 +1,9 @@
 //! The points of the outbox as people see them.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{InstallationId, SlotName};
+use ironloom_types::ids::{InstallationId, PointPath, SlotName};
 
 use super::{Machine, Point, What};
 use crate::records::intent::{Asked, Ended, IntentPlace, Told};
@@ -32,7 +31,7 @@ pub(crate) struct ShownIntent {
 /// A point as people see it.
 #[derive(Clone, Debug)]
 pub(crate) struct Shown {
-    pub point: Arc<str>,
+    pub point: PointPath,
     pub connector: Option<Arc<str>>,
     /// The intents without an outcome, the oldest first.
     pub open: Vec<ShownIntent>,
@@ -47,8 +46,8 @@ pub(crate) struct Shown {
 impl Machine {
     /// Gives an installation's points, behind this one, in the order of their paths.
     pub(crate) fn show(&self, installation: &InstallationId, after: Option<&str>, most: usize) -> Vec<Shown> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let points = self.points.range::<str, _>((from, Bound::Unbounded));
+        let is_behind = |path: &PointPath| after.is_none_or(|after| path.as_str() > after);
+        let points = self.points.iter().filter(|(path, _)| is_behind(path));
         let own = points.filter(|(_, point)| {
             let of_open = |place: &IntentPlace| {
                 self.open.get(place).is_some_and(|open| open.asked.installation == *installation)
@@ -58,7 +57,7 @@ impl Machine {
         own.take(most).map(|(path, point)| self.shown(path, point)).collect()
     }
 
-    fn shown(&self, path: &Arc<str>, point: &Point) -> Shown {
+    fn shown(&self, path: &PointPath, point: &Point) -> Shown {
         let open = |place: IntentPlace, standing| {
             let asked = Arc::clone(&self.open.get(&place)?.asked);
             Some(ShownIntent { expires: self.expires(&asked), asked, standing })
@@ -71,7 +70,7 @@ impl Machine {
             open(place, if needs { Standing::Unconfirmed } else { Standing::Waiting })
         });
         Shown {
-            point: Arc::clone(path),
+            point: path.clone(),
             connector: self.router.as_ref().and_then(|router| router(path)),
             open: sent.and_then(|place| open(place, Standing::Sent)).into_iter().chain(waiting).collect(),
             goes_safe: point.safe_due.is_some()

@@ -86,7 +86,7 @@ impl Machine {
         }
         for place in self.waiting_of(generation) {
             let Some(open) = self.open.get(&place) else { continue };
-            let (asked, path) = (Arc::clone(&open.asked), open.asked.intent.point.to_arc());
+            let (asked, path) = (Arc::clone(&open.asked), open.asked.intent.point.clone());
             match self.refused(&asked, now) {
                 Some((outcome, reason)) => self.settle(place, outcome, Some(reason), now),
                 None => self.offer(&path, now),
@@ -98,13 +98,13 @@ impl Machine {
     }
 
     /// The points that an installation drives.
-    fn own(&self, generation: Generation) -> Vec<Arc<str>> {
+    fn own(&self, generation: Generation) -> Vec<PointPath> {
         let own = self.points.iter().filter(|(_, point)| point.owner.generation == generation);
-        own.map(|(path, _)| Arc::clone(path)).collect()
+        own.map(|(path, _)| path.clone()).collect()
     }
 
     /// Takes over the safe values that are granted now for these points. One that nobody grants any more stays as it was.
-    pub(super) fn renew_safe(&mut self, points: &[Arc<str>], now: Timestamp) {
+    pub(super) fn renew_safe(&mut self, points: &[PointPath], now: Timestamp) {
         for path in points {
             let Some(point) = self.points.get_mut(path) else { continue };
             let rights = self.rights.get(&point.owner.generation);
@@ -176,7 +176,7 @@ impl Machine {
         let first = |generation| IntentPlace { generation, ordinal: Ordinal(0), index: 0 };
         let own = self.open.range(first(generation)..first(Generation(generation.0 + 1)));
         let waits = |(place, open): (&IntentPlace, &super::Open)| {
-            let point = self.points.get(open.asked.intent.point.as_str())?;
+            let point = self.points.get(&open.asked.intent.point)?;
             (point.waiting == Some(*place)).then_some(*place)
         };
         own.filter_map(waits).collect()
@@ -190,13 +190,13 @@ impl Machine {
     }
 
     /// Stops an installation: withdraws what wasn't sent, then sends its points to their safe values.
-    pub(super) fn stop(&mut self, generation: Generation, own: &[Arc<str>], reason: &str, now: Timestamp) {
+    pub(super) fn stop(&mut self, generation: Generation, own: &[PointPath], reason: &str, now: Timestamp) {
         self.withdraw(generation, reason, now);
         own.iter().for_each(|path| self.go_safe(path, now));
     }
 
     /// Has a point go to its safe value, if it has one and was told another.
-    fn go_safe(&mut self, path: &Arc<str>, now: Timestamp) {
+    fn go_safe(&mut self, path: &PointPath, now: Timestamp) {
         let Some(point) = self.points.get_mut(path) else { return };
         let Some(told) = &mut point.told else { return };
         if told.until.take().is_none() {
@@ -209,7 +209,7 @@ impl Machine {
     }
 
     /// Goes safe where the app no longer vouches for what a machine was told, unless something newer is about to be sent.
-    pub(super) fn look_for_lapse(&mut self, path: &Arc<str>, now: Timestamp) {
+    pub(super) fn look_for_lapse(&mut self, path: &PointPath, now: Timestamp) {
         let Some(point) = self.points.get(path) else { return };
         let is_stopped = self.is_stopped(point.owner.generation);
         let until = point.told.as_ref().and_then(|told| told.until);
@@ -245,14 +245,14 @@ impl Machine {
             point.safe_due = point.safe_due.map(|due| due.min(to));
             point.held = point.held.map(|held| held.min(to));
             point.sent.iter_mut().for_each(|sent| sent.at = sent.at.min(to));
-            let (Ok(at), Some(last)) = (PointPath::new(path), point.last.clone()) else { continue };
-            let mut now = point.driven(&at, last);
+            let Some(last) = point.last.clone() else { continue };
+            let mut now = point.driven(path, last);
             if now.set_back(to) {
                 point.told.clone_from(&now.told);
                 driven.push(now);
             }
         }
-        let paths: Vec<Arc<str>> = self.points.keys().cloned().collect();
+        let paths: Vec<PointPath> = self.points.keys().cloned().collect();
         paths.iter().for_each(|path| self.watch(path));
         self.tick(to);
         (intents, driven)
@@ -271,10 +271,10 @@ impl Machine {
                 self.settle(place, Outcome::Revoked, Some("the kill switch is on"), now);
             }
         }
-        let mut flying: Vec<(Arc<str>, Flying)> = Vec::new();
+        let mut flying: Vec<(PointPath, Flying)> = Vec::new();
         for (path, point) in &mut self.points {
             if self.halted.has(&point.owner.installation) {
-                flying.extend(point.flying.take().map(|one| (Arc::clone(path), one)));
+                flying.extend(point.flying.take().map(|one| (path.clone(), one)));
             }
         }
         for (path, one) in flying {
@@ -288,7 +288,7 @@ impl Machine {
                 What::Safe => self.unsent(&path, one, now),
             }
         }
-        let paths: Vec<Arc<str>> = self.points.keys().cloned().collect();
+        let paths: Vec<PointPath> = self.points.keys().cloned().collect();
         for path in paths {
             self.offer_again(&path, now);
             self.landed(&path, now);
@@ -296,7 +296,7 @@ impl Machine {
     }
 
     /// Returns true where the kill switch is on for whoever drives a point.
-    pub(crate) fn is_halted(&self, path: &str) -> bool {
+    pub(crate) fn is_halted(&self, path: &PointPath) -> bool {
         self.points.get(path).is_some_and(|point| self.halted.has(&point.owner.installation))
     }
 
@@ -321,7 +321,7 @@ impl Machine {
         self.router = Some(router);
         self.ready.clear();
         self.points.values_mut().for_each(|point| point.is_ready = false);
-        let paths: Vec<Arc<str>> = self.points.keys().cloned().collect();
+        let paths: Vec<PointPath> = self.points.keys().cloned().collect();
         paths.iter().for_each(|path| self.offer_again(path, now));
     }
 
@@ -340,7 +340,7 @@ impl Machine {
 
     /// Somebody has confirmed an intent.
     pub(crate) fn confirm(&mut self, asked: Asked, now: Timestamp) {
-        let path = asked.intent.point.to_arc();
+        let path = asked.intent.point.clone();
         let Some(open) = self.open.get_mut(&asked.place) else { return };
         let place = asked.place;
         open.asked = Arc::new(asked);

@@ -12,7 +12,7 @@ use ironloom_apps::manifest::{OutputKind, ValueType};
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::quantity::Span;
 use ironloom_types::effects::Intent;
-use ironloom_types::ids::PointPath;
+use ironloom_types::ids::{PointPath, TenantId};
 use ironloom_types::readings::Value;
 
 const LIFE: u64 = 100;
@@ -27,7 +27,10 @@ fn rights(mode: Mode, stopped: bool) -> Rights {
 }
 
 fn outputs() -> Arc<[OutputBinding]> {
-    bound_to(Target::Pattern { pattern: Pattern::new("plant/{point}/limit").unwrap(), order: vec![0] })
+    bound_to(Target::Pattern {
+        pattern: Pattern::new(TenantId::MAIN, "plant/{point}/limit").unwrap(),
+        order: vec![0],
+    })
 }
 
 fn bound_to(target: Target) -> Arc<[OutputBinding]> {
@@ -39,8 +42,8 @@ fn plc() -> Arc<str> {
     "plc".into()
 }
 
-fn path(point: u8) -> Arc<str> {
-    format!("plant/{point}/limit").into()
+fn path(point: u8) -> PointPath {
+    PointPath::new(TenantId::MAIN, &format!("plant/{point}/limit")).unwrap()
 }
 
 fn at(now: u64) -> Timestamp {
@@ -61,7 +64,7 @@ fn asked_of(
 ) -> Asked {
     let value = Value::Real(value);
     Asked {
-        installation: InstallationId::new(&format!("app-{generation}")).unwrap(),
+        installation: InstallationId::new(TenantId::MAIN, &format!("app-{generation}")).unwrap(),
         place: IntentPlace { generation: Generation(generation), ordinal: Ordinal(ordinal), index },
         at: Timestamp(now),
         number: (ordinal << 11) + (u64::from(index) << 1),
@@ -69,7 +72,7 @@ fn asked_of(
             list,
             output: SlotName::new("limit").unwrap(),
             entity: point.to_string().into(),
-            point: PointPath::new(&path(point)).unwrap(),
+            point: path(point),
             asked: value.clone(),
             value,
             time_to_live: LIFE,
@@ -85,12 +88,12 @@ fn machine() -> Machine {
     for generation in [1, 2] {
         machine.set_rights(Generation(generation), rights(Mode::Act, false), at(0));
     }
-    machine.set_router(Arc::new(|path| path.starts_with("plant/").then(plc)), at(0));
+    machine.set_router(Arc::new(|path| path.as_str().starts_with("plant/").then(plc)), at(0));
     machine
 }
 
 /// Takes what is sent: the point, the value, and whether it is a safe one.
-fn next(machine: &mut Machine, now: u64) -> Option<(Arc<str>, Value, What)> {
+fn next(machine: &mut Machine, now: u64) -> Option<(PointPath, Value, What)> {
     let command = machine.next(&plc(), at(now))?;
     Some((command.point, command.value, command.what))
 }
@@ -98,7 +101,7 @@ fn next(machine: &mut Machine, now: u64) -> Option<(Arc<str>, Value, What)> {
 fn sent(machine: &mut Machine, now: u64) -> Option<(u8, f64)> {
     let (point, value, _) = next(machine, now)?;
     let Value::Real(value) = value else { panic!("{value:?}") };
-    Some((point.split('/').nth(1).unwrap().parse().unwrap(), value))
+    Some((point.as_str().split('/').nth(1).unwrap().parse().unwrap(), value))
 }
 
 fn accept(machine: &mut Machine, point: u8, now: u64) {
@@ -285,11 +288,14 @@ fn what_is_refused_at_once_has_the_rest_of_its_list_skipped() {
 #[test]
 fn a_point_that_no_connector_drives_rejects() {
     let mut machine = machine();
-    let elsewhere = Target::Pattern { pattern: Pattern::new("elsewhere/{point}").unwrap(), order: vec![0] };
+    let elsewhere = Target::Pattern {
+        pattern: Pattern::new(TenantId::MAIN, "elsewhere/{point}").unwrap(),
+        order: vec![0],
+    };
     let rights = Rights { outputs: bound_to(elsewhere), ..rights(Mode::Act, false) };
     machine.set_rights(Generation(1), rights, at(0));
     let mut one = asked(1, 0, 0, 1, 16.0, 0);
-    one.intent.point = PointPath::new("elsewhere/1").unwrap();
+    one.intent.point = PointPath::new(TenantId::MAIN, "elsewhere/1").unwrap();
     machine.commit([one], at(0));
     let end = machine.take_ends(1).remove(0);
     assert_eq!(end.outcome, Outcome::Rejected);
@@ -458,7 +464,10 @@ fn what_waits_ends_where_its_point_or_its_life_is_no_longer_granted() {
     assert_eq!(ends(&mut machine), [end(1, Outcome::Expired)]);
     machine.set_rights(Generation(1), granted(|_| {}), at(60));
     machine.commit([far(2, 2)], at(60));
-    let elsewhere = Target::Pattern { pattern: Pattern::new("test/{point}/limit").unwrap(), order: vec![0] };
+    let elsewhere = Target::Pattern {
+        pattern: Pattern::new(TenantId::MAIN, "test/{point}/limit").unwrap(),
+        order: vec![0],
+    };
     let rebound = Rights { outputs: bound_to(elsewhere), ..granted(|_| {}) };
     machine.set_rights(Generation(1), rebound, at(61));
     assert_eq!(ends(&mut machine), [end(2, Outcome::Revoked)]);

@@ -10,8 +10,8 @@ fn settled(value: Option<f64>) -> Settled {
     let place = IntentPlace { generation: Generation(3), ordinal: Ordinal(7), index: 0 };
     let driven = value.map(|value| {
         Box::new(Driven {
-            point: PointPath::new("plant/7/limit").unwrap(),
-            installation: InstallationId::new("driver").unwrap(),
+            point: PointPath::new(TenantId::MAIN, "plant/7/limit").unwrap(),
+            installation: InstallationId::new(TenantId::MAIN, "driver").unwrap(),
             generation: Generation(3),
             output: SlotName::new("limit").unwrap(),
             entity: "7".into(),

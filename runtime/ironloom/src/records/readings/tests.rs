@@ -1,7 +1,7 @@
 //! Golden bytes of records that say how far a stream has come, or make points alone. The other records are in `records/tests.rs`.
 
 use crate::records::intent::IntentPlace;
-use ironloom_types::ids::{Ordinal, PointNumber, PointPath, Sequence};
+use ironloom_types::ids::{Ordinal, PointNumber, PointPath, Sequence, TenantId};
 
 use super::*;
 
@@ -41,7 +41,7 @@ fn the_place_of_a_stream_stands_in_a_record_with_or_without_readings() {
 fn points_of_outputs_stand_in_a_record_without_readings() {
     let receipt = Some(Receipt::Outputs { generation: Generation(3), points: 300 });
     let head = ReadingsHead { receipt, idempotency: None };
-    let point = NewPoint { path: PointPath::new("apps/a/b").unwrap(), unit: None };
+    let point = NewPoint { path: PointPath::new(TenantId::MAIN, "apps/a/b").unwrap(), unit: None };
     let numbered = NumberedPoint { number: PointNumber(7), point: point.clone() };
     let mut body = Vec::new();
     encode(&head, std::slice::from_ref(&numbered), &Columns::default(), &mut body);

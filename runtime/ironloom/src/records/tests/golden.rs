@@ -3,6 +3,7 @@
 use super::*;
 use crate::records::connector::ConnectorRecord;
 use crate::records::consent::ConsentRecord;
+use ironloom_types::ids::TenantId;
 
 // Written by hand from the descriptions of the formats, not by this code.
 pub(super) const READINGS: &str = concat!(
@@ -223,7 +224,7 @@ pub(super) fn intent() -> Intent {
         list: 1,
         output: slot("limit"),
         entity: "pig-1".into(),
-        point: PointPath::new("plant/7/limit").unwrap(),
+        point: PointPath::new(TenantId::MAIN, "plant/7/limit").unwrap(),
         asked: Value::Real(40.0),
         value: Value::Real(32.0),
         time_to_live: 60_000_000_000,

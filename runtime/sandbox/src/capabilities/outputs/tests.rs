@@ -3,7 +3,7 @@
 use super::*;
 use crate::bindings::types::{Frame, Quality, Value as WitValue, Values};
 use crate::env::{Granted, NotGranted, OutputSlot, SetPoint, Target, UnknownEntity};
-use ironloom_types::ids::{IntentId, PointPath, SlotName};
+use ironloom_types::ids::{IntentId, PointPath, SlotName, TenantId};
 use ironloom_types::limits::{MAX_DERIVED, MAX_EFFECT_BYTES, MAX_ENTITY};
 use ironloom_types::readings::{Tag, Value, ValueRef};
 
@@ -16,7 +16,7 @@ impl OutputResolver for Bound {
             "known" => Ok(Target::Known(PointNumber(output as u32))),
             "bad" => Err(UnknownEntity("`bad` has no place".to_owned())),
             _ => Ok(Target::New(NewPoint {
-                path: PointPath::new(&format!("{output}/x{entity}")).unwrap(),
+                path: PointPath::new(TenantId::MAIN, &format!("{output}/x{entity}")).unwrap(),
                 unit: None,
             })),
         }
@@ -35,7 +35,7 @@ impl OutputResolver for Bound {
         if asked.entity == "bad" {
             return Err(NotGranted::Entity("`bad` has no place".to_owned()));
         }
-        let point = PointPath::new(&format!("{output}/{}", asked.entity)).unwrap();
+        let point = PointPath::new(TenantId::MAIN, &format!("{output}/{}", asked.entity)).unwrap();
         Ok(Granted { point, value, time_to_live: asked.time_to_live.min(10) })
     }
 

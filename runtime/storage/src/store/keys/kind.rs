@@ -89,9 +89,3 @@ kinds! {
     /// A set-point that was asked for and has no outcome yet.
     Intent = 40, "intent";
 }
-
-impl KeyKind {
-    pub(super) fn is_of_the_node(self) -> bool {
-        matches!(self, Self::Format | Self::Epoch | Self::Folded | Self::Log)
-    }
-}

@@ -4,7 +4,8 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::{Key, PARTS};
+use super::{HEAD, Key, KeyKind, PARTS, head};
+use ironloom_types::ids::{Generation, TenantId};
 
 /// Keys from `start` on, up to but not including `end`, in their order or from the last back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,35 @@ impl KeyRange {
     pub fn in_order<T>(&self, items: impl DoubleEndedIterator<Item = T>) -> impl Iterator<Item = T> {
         let (forward, back) = if self.reversed { (None, Some(items.rev())) } else { (Some(items), None) };
         forward.into_iter().flatten().chain(back.into_iter().flatten())
+    }
+
+    /// All keys of a kind, of all tenants.
+    pub fn all(kind: KeyKind) -> Self {
+        Self::of_prefix(&[kind as u8])
+    }
+
+    /// All keys of a kind that are a tenant's, where the kind says whose they are.
+    pub fn tenant(kind: KeyKind, tenant: TenantId) -> Self {
+        Self::of_prefix(&head(kind, tenant, Generation(0))[..HEAD - 8])
+    }
+
+    /// All keys of a kind in one generation.
+    pub fn generation(kind: KeyKind, generation: Generation) -> Self {
+        Self::of_prefix(&head(kind, generation.tenant(), generation))
+    }
+
+    /// All keys of a kind of the node whose names begin with this number.
+    pub fn numbered(kind: KeyKind, number: u64) -> Self {
+        let mut bytes = head(kind, TenantId::NOBODY, Generation(0));
+        bytes.extend_from_slice(&number.to_be_bytes());
+        Self::of_prefix(&bytes)
+    }
+
+    /// The state of a generation whose keys begin with `prefix`.
+    pub fn state(generation: Generation, prefix: &str) -> Self {
+        let mut bytes = head(KeyKind::State, generation.tenant(), generation);
+        bytes.extend_from_slice(prefix.as_bytes());
+        Self::of_prefix(&bytes)
     }
 
     /// All keys that begin with these bytes.

@@ -3,34 +3,34 @@
 use std::fmt;
 
 use super::{Item, Key};
-use ironloom_types::ids::Digest;
+use ironloom_types::ids::{Digest, TenantId};
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scope, item)) = self.parse() else {
+        let Some(item) = self.parse() else {
             return write!(f, "unknown key {}", self.0.escape_ascii());
         };
         f.write_str(item.kind().words())?;
         match &item {
-            Item::Format | Item::Epoch | Item::Folded | Item::Log => return Ok(()),
+            Item::Format | Item::Epoch | Item::Folded | Item::Log => {}
             Item::PointPage(page) | Item::LatestPage(page) | Item::AlarmNews(page) => write!(f, " {page}")?,
-            Item::Installation(name)
+            Item::Installation(_, name)
+            | Item::Driven(_, name)
+            | Item::AppOwner(_, name)
+            | Item::Consent(_, name)
             | Item::Receipt(name)
-            | Item::Driven(name)
             | Item::Stream(name)
             | Item::Connector(name)
-            | Item::AppOwner(name)
             | Item::Catalog(name)
-            | Item::Token(name)
-            | Item::Consent(name) => write!(f, " {name}")?,
-            Item::Revision(installation, revision) => {
+            | Item::Token(name) => write!(f, " {name}")?,
+            Item::Revision(_, installation, revision) => {
                 write!(f, " {revision} of installation {installation}")?
             }
             Item::Intent(generation, ordinal, index) => {
                 write!(f, " {index} of invocation {ordinal} of generation {generation}")?;
             }
             Item::Idempotency(hash) => write!(f, " {}", Digest(*hash).hex())?,
-            Item::Block(first) => write!(f, " from sequence {first}")?,
+            Item::Block(_, first) => write!(f, " from sequence {first}")?,
             Item::Package(digest) => write!(f, " {digest}")?,
             Item::Lane(generation) => write!(f, " {generation}")?,
             Item::State(generation, key) => write!(f, " {key:?} of generation {generation}")?,
@@ -50,7 +50,10 @@ impl fmt::Display for Key {
                 write!(f, " {number} of generation {generation}, since {since}")?;
             }
         }
-        write!(f, " (tenant {}, stream {})", scope.tenant, scope.stream)
+        match item.tenant() {
+            TenantId::NOBODY => Ok(()),
+            tenant => write!(f, " (tenant {tenant})"),
+        }
     }
 }
 

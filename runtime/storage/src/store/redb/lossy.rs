@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase, ReadableTable};
 
-use super::super::keys::{Item, Key, Scope};
+use super::super::keys::{Item, Key};
 use super::super::tests::image_after_cut;
 use super::{TABLE, open, write};
 use crate::testing::Random;
@@ -96,7 +96,7 @@ type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 fn round(random: &mut Random, number: u64) -> Vec<(Key, Option<Vec<u8>>)> {
     let mut changes = BTreeMap::new();
     for _ in 0..1 + random.below(KEYS) {
-        let key = Scope::MAIN.key(Item::State(Generation(1), &random.below(KEYS).to_string()));
+        let key = Item::State(Generation(1), &random.below(KEYS).to_string()).key();
         let length = if random.below(30) == 0 { 20_000 } else { random.below(140) };
         let value = (random.below(6) > 0).then(|| vec![number as u8; length as usize]);
         changes.insert(key, value);

@@ -9,12 +9,12 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::super::keys::{Item, Key, KeyKind, Scope};
+use super::super::keys::{Item, Key, KeyKind, KeyRange};
 use super::super::tests::image_after_cut;
 use super::super::value;
 use super::{Open, PIECE_OF_SEGMENT, SealedChange};
 use crate::testing::Random;
-use ironloom_types::ids::{Generation, StreamId, TenantId};
+use ironloom_types::ids::Generation;
 
 /// How large what is folded is.
 #[derive(Clone, Copy)]
@@ -49,18 +49,17 @@ fn round(sizes: Sizes, number: u64) -> Vec<SealedChange> {
     let mut random = Random::new(number);
     let mut changes = Map::new();
     for _ in 0..sizes.written_pages {
-        let key = Scope::MAIN.key(Item::LatestPage(random.below(sizes.pages) as u32));
+        let key = Item::LatestPage(random.below(sizes.pages) as u32).key();
         let page = vec![number as u8; 6_000 + random.below(19_000) as usize];
         changes.insert(key.clone(), Some(value::seal(&key, &page)));
     }
     for n in 0..sizes.in_parts {
-        let key = Scope::MAIN.key(Item::State(Generation(2), &n.to_string()));
+        let key = Item::State(Generation(2), &n.to_string()).key();
         let length = [100, 40_000, 100_000][random.below(3) as usize];
         changes.insert(key.clone(), Some(value::seal(&key, &vec![number as u8; length])));
     }
     for _ in 0..sizes.changes {
-        let key = Scope { tenant: TenantId(1), stream: StreamId(0) }
-            .key(Item::State(Generation(1), &format!("{:05}", random.below(sizes.keys))));
+        let key = Item::State(Generation(1), &format!("{:05}", random.below(sizes.keys))).key();
         let length = 20 + random.below(120) as usize;
         let deleted = random.below(10) == 0;
         let sealed = (!deleted).then(|| value::seal(&key, &vec![number as u8; length]));
@@ -178,7 +177,7 @@ fn check(cut: &Cut, folder: &Path) -> Result<(), String> {
         }
     }
     for kind in [KeyKind::State, KeyKind::LatestPage] {
-        let page = open.scan(&Scope::MAIN.all(kind), None, usize::MAX);
+        let page = open.scan(&KeyRange::all(kind), None, usize::MAX);
         page.map_err(|failed| failed.named(folder).to_string())?;
     }
     Ok(())

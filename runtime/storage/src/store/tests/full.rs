@@ -21,7 +21,7 @@ fn changes(seed: u64, keys: u64) -> Vec<Change> {
 }
 
 fn changes_of(seed: u64, keys: std::ops::Range<u64>) -> Vec<Change> {
-    let key = |n| Scope::MAIN.key(Item::State(Generation(1), &format!("{n:06}")));
+    let key = |n| Item::State(Generation(1), &format!("{n:06}")).key();
     keys.map(|n| Change::set(key(n), bytes(seed + n, 2_000))).collect()
 }
 

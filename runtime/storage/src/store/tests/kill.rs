@@ -21,7 +21,7 @@ type Map = BTreeMap<Key, Bytes>;
 fn round(number: u64) -> Vec<Change> {
     let change = |n: u64| {
         let which = (number * 7_919 + n * 31) % 2_500;
-        let key = Scope::MAIN.key(Item::State(Generation(1), &format!("{which:04}")));
+        let key = Item::State(Generation(1), &format!("{which:04}")).key();
         let length = if which.is_multiple_of(100) { 30_000 + number as usize % 3 * 30_000 } else { 60 };
         match (which + number) % 11 {
             0 => Change::delete(key),
@@ -112,7 +112,7 @@ fn check(kind: EngineKind, folder: &Path, reported: &Reported, before: u64) -> u
     let mut next = folded.clone();
     make(round(position + 1), &mut next);
 
-    let range = Scope::MAIN.all(KeyKind::State);
+    let range = KeyRange::all(KeyKind::State);
     let mut found = Map::new();
     loop {
         let after = found.last_key_value().map(|(key, _)| key);

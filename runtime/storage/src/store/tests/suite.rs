@@ -5,7 +5,7 @@ use std::fs::File;
 
 use proptest::prelude::*;
 
-use super::keys::{items, scopes};
+use super::keys::items;
 use super::*;
 use crate::folders::testing::{folder_on_a_disk, is_cached, not_tested};
 use ironloom_types::ids::{Epoch, Generation};
@@ -68,8 +68,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// Keys among which changes fall, so that they meet: half of them state of two generations.
 fn pool() -> impl Strategy<Value = Vec<Key>> {
     let state = (1..3_u64, "[ab\0ÿ]{0,4}")
-        .prop_map(|(generation, text)| Scope::MAIN.key(Item::State(Generation(generation), &text)));
-    let any = (scopes(), items()).prop_map(|(scope, owned)| scope.key(owned.item()));
+        .prop_map(|(generation, text)| Item::State(Generation(generation), &text).key());
+    let any = items().prop_map(|owned| owned.item().key());
     // The store itself writes these two.
     let any = any.prop_filter("not the store's own", |key| *key != Key::format() && *key != Key::epoch());
     prop::collection::vec(prop_oneof![state, any], 2..40)
@@ -80,19 +80,19 @@ impl Range {
         match self {
             Self::Everything => KeyRange::everything(),
             Self::KeyKind(key) => {
-                let (scope, item) = key.get(pool).parse().unwrap();
-                scope.all(item.kind())
+                let item = key.get(pool).parse().unwrap();
+                KeyRange::tenant(item.kind(), item.tenant())
             }
             Self::Generation(key) => match key.get(pool).parse().unwrap() {
-                (scope, Item::State(generation, _)) => scope.generation(KeyKind::State, generation),
-                (scope, item) => scope.all(item.kind()),
+                Item::State(generation, _) => KeyRange::generation(KeyKind::State, generation),
+                item => KeyRange::all(item.kind()),
             },
             Self::State(key, length) => match key.get(pool).parse().unwrap() {
-                (scope, Item::State(generation, text)) => {
+                Item::State(generation, text) => {
                     let prefix: String = text.chars().take(*length).collect();
-                    scope.state(generation, &prefix)
+                    KeyRange::state(generation, &prefix)
                 }
-                (scope, item) => scope.all(item.kind()),
+                item => KeyRange::all(item.kind()),
             },
         }
     }
@@ -218,7 +218,7 @@ proptest! {
 }
 
 fn state(text: &str) -> Key {
-    Scope::MAIN.key(Item::State(Generation(1), text))
+    Item::State(Generation(1), text).key()
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn large_checkpoints_and_large_answers_are_whole() {
         assert_eq!(store.apply(changes, Epoch(1)).unwrap(), Applied::Done);
         let values = store.get_many(&keys).unwrap();
         assert!((0..5_000).all(|n| values[n as usize] == Some(bytes(n, 50))));
-        let page = store.scan(&Scope::MAIN.all(KeyKind::State), Some(&keys[9]), 4_000).unwrap();
+        let page = store.scan(&KeyRange::all(KeyKind::State), Some(&keys[9]), 4_000).unwrap();
         assert_eq!((page.entries.len(), page.more), (4_000, true));
         assert_eq!(page.entries[0].0, keys[10]);
     }
@@ -245,7 +245,7 @@ fn a_page_ends_when_it_is_large() {
         let store = open_in(kind, folder.path());
         let changes = (0..10_u64).map(|n| Change::set(state(&n.to_string()), bytes(n, 256 << 10))).collect();
         assert_eq!(store.apply(changes, Epoch(1)).unwrap(), Applied::Done);
-        let page = store.scan(&Scope::MAIN.all(KeyKind::State), None, 10).unwrap();
+        let page = store.scan(&KeyRange::all(KeyKind::State), None, 10).unwrap();
         assert_eq!((page.entries.len(), page.more), (PAGE_BYTES / (256 << 10), true));
     }
 }

@@ -6,6 +6,7 @@ use crate::fold::copies::CopyError;
 use crate::records::admin::Ended;
 use crate::records::copy::{Copied, CopyBegun, CopyFacts, Reason};
 use crate::records::installation::Installation;
+use ironloom_types::ids::TenantId;
 
 /// More than one write of a checkpoint has, where each key is written twice.
 const KEYS: usize = 4_200;
@@ -32,14 +33,14 @@ fn key(number: usize) -> String {
 impl Running {
     /// A record gives a copy of generation 1 its number.
     fn begin_copy(&self, generation: u64) {
-        let id = InstallationId::new("lane-0").unwrap();
+        let id = InstallationId::new(TenantId::MAIN, "lane-0").unwrap();
         let generation = Generation(generation);
         self.admin(AdminRecord::CopyBegun(CopyBegun { id, of: Generation(1), generation, at: Timestamp(1) }));
     }
 
     /// The state that the store has of a generation.
     fn state_of(&self, generation: u64) -> Vec<(String, Bytes)> {
-        let range = Scope::MAIN.generation(KeyKind::State, Generation(generation));
+        let range = KeyRange::generation(KeyKind::State, Generation(generation));
         let entries = self.storage.scan(&range, None, 200_000).unwrap().entries.into_iter();
         entries.map(|(key, value)| (key.state_text().unwrap().to_owned(), value)).collect()
     }

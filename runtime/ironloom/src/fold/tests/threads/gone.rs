@@ -5,7 +5,7 @@ use crate::lanes::context::scan_state;
 use crate::records::intent::{Driven, Ended, Outcome, Settled, Told};
 use crate::records::readings::Receipt;
 use ironloom_sandbox::Scan;
-use ironloom_types::ids::SlotName;
+use ironloom_types::ids::{SlotName, TenantId};
 use ironloom_types::readings::Value;
 
 #[test]
@@ -31,7 +31,7 @@ fn what_a_purged_installation_kept_goes_though_nobody_writes_any_more() {
     // The next checkpoint forgets the generation itself.
     let (_, opened) = open_folder(folder.path(), EngineKind::Redb, Arc::new(()));
     assert!(opened.shared.lanes.all().is_empty());
-    assert_eq!(opened.shared.last_generation(), Generation(1));
+    assert_eq!(opened.shared.last_generation(TenantId::MAIN), Generation(1));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn folder_to_purge() -> tempfile::TempDir {
 #[test]
 fn what_was_kept_goes_with_a_later_purge() {
     let folder = folder_to_purge();
-    let id = InstallationId::new("lane-0").unwrap();
+    let id = InstallationId::new(TenantId::MAIN, "lane-0").unwrap();
     let running = run(folder.path(), NEVER);
     let own = |running: &Running| running.shared.points.names().of_outputs(&id).len();
     running.push(&["apps/lane-0/out/1".to_owned(), "apps/lane-1/out/1".to_owned()]);
@@ -157,7 +157,7 @@ fn a_point_takes_the_place_of_one_that_is_purged_now_as_after_a_restart() {
         let names = running.shared.points.names();
         let routing = running.shared.routing.read();
         let is_read = |path: &str| {
-            let number = names.number(path)?;
+            let number = names.find(TenantId::MAIN, path)?;
             Some(routing.matches(number).iter().any(|found| found.lane() == lane))
         };
         let read = ["apps/lane-0/out/5", "a/5", "a/6"].map(is_read);
@@ -203,7 +203,7 @@ fn neither_a_checkpoint_nor_a_stop_waits_for_a_purge() {
     *running.storage.slow_removal.lock() = Duration::from_millis(500);
     let storage = Arc::clone(&running.storage);
     running.stop();
-    let range = Scope::MAIN.generation(KeyKind::State, Generation(1));
+    let range = KeyRange::generation(KeyKind::State, Generation(1));
     assert!(
         !storage.scan(&range, None, 1).unwrap().entries.is_empty(),
         "the stop was before the purge's end"
@@ -270,7 +270,7 @@ fn a_state_that_is_adopted_before_a_checkpoint_has_heard_of_it_is_whole() {
     running.stop();
     let running = run(folder.path(), NEVER);
     assert_eq!((running.stored(KeyKind::State, 1), keys(&running)), (1_500, 1_500));
-    assert_eq!(running.shared.last_generation(), Generation(3));
+    assert_eq!(running.shared.last_generation(TenantId::MAIN), Generation(3));
     running.stop();
 }
 
@@ -278,8 +278,8 @@ fn a_state_that_is_adopted_before_a_checkpoint_has_heard_of_it_is_whole() {
 fn points_that_nobody_drives_any_more_go_with_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let driven = |path: &str, told| Driven {
-        point: PointPath::new(path).unwrap(),
-        installation: InstallationId::new("gone").unwrap(),
+        point: PointPath::new(TenantId::MAIN, path).unwrap(),
+        installation: InstallationId::new(TenantId::MAIN, "gone").unwrap(),
         generation: Generation(7),
         output: SlotName::new("limit").unwrap(),
         entity: "1".into(),

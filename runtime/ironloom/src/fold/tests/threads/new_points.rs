@@ -9,7 +9,7 @@ use super::*;
 use crate::fold::new_points::{AT_ONCE, Maker, POINT, Ready, Weighed, make};
 use crate::records::readings::{self, Receipt};
 use ironloom_storage::log::RecordKind;
-use ironloom_types::ids::Position;
+use ironloom_types::ids::{Position, TenantId};
 
 /// Lanes that take each point below `a`.
 const LANES: u32 = 3;
@@ -24,7 +24,7 @@ fn with_lanes() -> tempfile::TempDir {
 
 /// New points with a reading each, in the opposite order.
 fn prepared(prefix: &str, count: usize) -> (Vec<NewPoint>, Columns) {
-    let path = |number| PointPath::new(&format!("{prefix}/{number:05}")).unwrap();
+    let path = |number| PointPath::new(TenantId::MAIN, &format!("{prefix}/{number:05}")).unwrap();
     let points = (0..count).map(|number| NewPoint { path: path(number), unit: None }).collect();
     let mut columns = Columns::default();
     for number in (0..count).rev() {
@@ -85,7 +85,7 @@ fn points_with_many_matches_are_made_a_part_at_a_time_before_their_readings() {
     assert_eq!(running.shared.points.names().count(), 2 * PART + 5);
     assert_eq!(matches(&running), LANES as usize);
     assert_eq!(running.shared.points.latest(PointNumber(2)), None);
-    assert_eq!(running.shared.journal.last(), Sequence(0));
+    assert_eq!(running.shared.journal.of(TenantId::MAIN).last(), Sequence(0));
     running.stop();
 }
 
@@ -116,7 +116,14 @@ fn new_points_wait_until_those_before_them_are_made() {
     running.push(&["a/00000".to_owned()]);
     let (reply, durable) = oneshot::channel();
     let head = ReadingsHead::default();
-    let item = Submission::Readings(ReadingsSubmission { head, new_points, columns, place, reply });
+    let item = Submission::Readings(ReadingsSubmission {
+        tenant: TenantId::MAIN,
+        head,
+        new_points,
+        columns,
+        place,
+        reply,
+    });
     let bound = item.max_len();
     running.committer.submit(item, bound).map_err(|refused| refused.error).unwrap();
     // Nobody waits for the answer: the fold gives the place back all the same.

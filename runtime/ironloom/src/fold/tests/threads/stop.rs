@@ -28,7 +28,7 @@ fn what_a_stop_has_no_time_for_is_read_from_the_log_at_the_next_start() {
         let (_, opened) = open_folder(folder.path(), EngineKind::Redb, Arc::new(()));
         assert_eq!(opened.replayed, replayed);
         assert_eq!(opened.shared.points.names().count(), 2);
-        assert_eq!(opened.shared.journal.last(), Sequence(2));
+        assert_eq!(opened.shared.journal.of(TenantId::MAIN).last(), Sequence(2));
         drop(opened);
         // With time: nothing is left to read.
         let running = run(folder.path(), NEVER);

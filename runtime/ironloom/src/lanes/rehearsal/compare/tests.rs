@@ -6,7 +6,7 @@ use super::*;
 use bytes::Bytes;
 use ironloom_types::changes::StateChanges;
 use ironloom_types::effects::AlarmChange;
-use ironloom_types::ids::{PointNumber, PointPath, SlotName};
+use ironloom_types::ids::{PointNumber, PointPath, SlotName, TenantId};
 use ironloom_types::readings::NewPoint;
 
 const AT: (Ordinal, Timestamp) = (Ordinal(7), Timestamp(1_000));
@@ -15,7 +15,7 @@ const AT: (Ordinal, Timestamp) = (Ordinal(7), Timestamp(1_000));
 fn derived_of(all: &[(&str, u64, f64)]) -> Effects {
     let mut effects = Effects::default();
     for (point, at, value) in all {
-        let path = PointPath::new(point).unwrap();
+        let path = PointPath::new(TenantId::MAIN, point).unwrap();
         let known = effects.new_points.iter().position(|new| new.path == path);
         let index = known.unwrap_or_else(|| {
             effects.new_points.push(NewPoint { path, unit: None });

@@ -137,7 +137,7 @@ impl Runner {
             Err(error) => return Err(error.into()),
         };
         let first = records.iter().find(|record| record.readings > 0).map(|record| record.first);
-        if first.is_some_and(|first| first < self.shared.journal.first()) {
+        if first.is_some_and(|first| first < self.shared.journal.of(lane.id.tenant()).first()) {
             return Err(NoStart::Here("the journal no longer has the readings from there on".to_owned()));
         }
         Ok(records)

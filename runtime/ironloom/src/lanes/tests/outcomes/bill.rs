@@ -3,7 +3,7 @@
 use super::*;
 use crate::lanes::price::Bill;
 use ironloom_types::effects::{Intent, Refused};
-use ironloom_types::ids::PointPath;
+use ironloom_types::ids::{PointPath, TenantId};
 use ironloom_types::readings::{NewPoint, Value};
 
 #[test]
@@ -35,7 +35,7 @@ fn each_effect_is_on_the_bill_once() {
         list: 0,
         output: SlotName::new("limit").unwrap(),
         entity: "1".into(),
-        point: PointPath::new("plant/1").unwrap(),
+        point: PointPath::new(TenantId::MAIN, "plant/1").unwrap(),
         asked: Value::Real(1.0),
         value: Value::Real(1.0),
         time_to_live: 1,

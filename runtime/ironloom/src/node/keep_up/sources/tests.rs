@@ -3,14 +3,15 @@
 use super::*;
 use crate::node::tests::World;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::PointPath;
+use ironloom_types::ids::{PointPath, TenantId};
 use ironloom_types::readings::{Quality, ValueRef};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_point_is_found_where_its_reading_is_and_is_looked_at_first_then() {
     let world = World::new().await;
-    let behind = Bound { inputs: vec![Pattern::new("room/{name}").unwrap()], ..Bound::default() };
-    let new = |path: &str| NewPoint { path: PointPath::new(path).unwrap(), unit: None };
+    let behind =
+        Bound { inputs: vec![Pattern::new(TenantId::MAIN, "room/{name}").unwrap()], ..Bound::default() };
+    let new = |path: &str| NewPoint { path: PointPath::new(TenantId::MAIN, path).unwrap(), unit: None };
     let (other, own) = (PointNumber::pending(0), PointNumber::pending(1));
     let mut columns = Columns::default();
     for point in [other, other, own, own] {

@@ -1,6 +1,7 @@
 //! Courses of events that were found at random, each as an example.
 
 use super::*;
+use ironloom_types::ids::TenantId;
 
 fn zero(grant: &mut OutputGrant) {
     *grant = OutputGrant { safe: Some(Safe::Number(0.0)), ..OutputGrant::of("0".parse().unwrap()) };
@@ -10,7 +11,7 @@ fn hold(grant: &mut OutputGrant) {
     grant.safe = Some(Safe::Hold);
 }
 
-fn safe(point: u8, value: f64) -> Option<(Arc<str>, Value, What)> {
+fn safe(point: u8, value: f64) -> Option<(PointPath, Value, What)> {
     Some((path(point), Value::Real(value), What::Safe))
 }
 
@@ -131,7 +132,10 @@ fn a_restart_leaves_alone_what_is_vouched_for_though_it_had_no_safe_value_then()
 fn a_restart_sends_no_older_set_point_where_the_later_one_has_no_right_any_more() {
     let (older, later) = (asked_of(2, (1, 0, 0), 1, 16.0, 0), asked(2, 0, 0, 1, 20.0, 1));
     let mut machine = machine();
-    let elsewhere = Target::Pattern { pattern: Pattern::new("test/{point}/limit").unwrap(), order: vec![0] };
+    let elsewhere = Target::Pattern {
+        pattern: Pattern::new(TenantId::MAIN, "test/{point}/limit").unwrap(),
+        order: vec![0],
+    };
     machine.set_rights(Generation(1), Rights { outputs: bound_to(elsewhere), ..granted(|_| {}) }, at(2));
     // The process ended before the end of the older one was recorded, and the later one may have been sent.
     let intents = [older, later].map(|asked| (asked.place, asked)).into();

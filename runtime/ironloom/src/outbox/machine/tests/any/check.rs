@@ -17,7 +17,7 @@ impl World {
         for point in 0..POINTS {
             let waiting: Vec<IntentPlace> = self
                 .alive()
-                .filter(|asked| asked.intent.point.as_str() == &*path(point) && !self.flies(asked.place))
+                .filter(|asked| asked.intent.point == path(point) && !self.flies(asked.place))
                 .map(|asked| asked.place)
                 .collect();
             assert!(waiting.len() <= 1, "only the newest intent waits for {point}: {waiting:?}");

@@ -1,6 +1,7 @@
 //! Grants of an app, and all that follows from them by the rules alone.
 
 use super::*;
+use ironloom_types::ids::TenantId;
 
 /// A grant of the output `limit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +87,8 @@ impl Granted {
         let outputs = [(SlotName::new("limit").unwrap(), grant)];
         let outputs = if self == Self::Nothing { [].into() } else { outputs.into() };
         let pattern = if self == Self::Elsewhere { "elsewhere/{point}/limit" } else { "plant/{point}/limit" };
-        let target = Target::Pattern { pattern: Pattern::new(pattern).unwrap(), order: vec![0] };
+        let target =
+            Target::Pattern { pattern: Pattern::new(TenantId::MAIN, pattern).unwrap(), order: vec![0] };
         Rights { grants: Arc::new(Grants { mode, outputs }), outputs: bound_to(target), stopped }
     }
 }

@@ -92,7 +92,7 @@ impl World {
                 assert!(self.recorded.insert(place, end.outcome).is_none(), "an outcome is recorded once");
             }
             if let (Some(driven), Some((point, told))) = (end.settled.driven, told) {
-                self.driven.insert(driven.point.to_arc(), *driven);
+                self.driven.insert(driven.point.clone(), *driven);
                 self.told_in_log.insert(point, told);
             }
         }

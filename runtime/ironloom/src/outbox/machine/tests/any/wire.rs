@@ -153,7 +153,7 @@ impl World {
             return;
         }
         let (_, command) = self.under_way.remove(which);
-        let point = point_of(&command.point);
+        let point = point_of(command.point.as_str());
         // To something that has ended since it says nothing any more.
         let counts = self.flying.get(&point).is_some_and(|(what, _)| *what == command.what);
         let outcome = match (command.what, accepted) {
@@ -220,12 +220,12 @@ impl World {
         };
         let halted: BTreeSet<u8> = (0..POINTS).filter(is_halted).collect();
         self.flying.retain(|point, _| !halted.contains(point));
-        self.under_way.retain(|(_, command)| !halted.contains(&point_of(&command.point)));
+        self.under_way.retain(|(_, command)| !halted.contains(&point_of(command.point.as_str())));
     }
 
     /// Checks what holds of each command at the moment that it is sent.
     fn check_sent(&mut self, connector: u8, command: &Command) {
-        let point = point_of(&command.point);
+        let point = point_of(command.point.as_str());
         assert_eq!(self.routes.get(&point), Some(&connector), "the point is another connector's");
         let number = self.numbers.insert(point, command.number).unwrap_or(0);
         match command.what {
@@ -304,7 +304,7 @@ impl World {
     fn check_intent(&self, point: u8, place: IntentPlace, command: &Command) {
         let asked = &self.asked[&place];
         assert_eq!((command.id, command.number), (Some(place.id()), asked.number));
-        assert_eq!((&command.value, &*command.point), (&asked.intent.value, asked.intent.point.as_str()));
+        assert_eq!((&command.value, &command.point), (&asked.intent.value, &asked.intent.point));
         assert!(!self.ended.contains_key(&place), "what has an outcome isn't sent");
         assert!(self.expires(asked) > self.now, "nothing is sent past its life");
         assert!(!self.refused(asked), "it is held back, or not granted");

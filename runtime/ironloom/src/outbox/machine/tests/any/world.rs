@@ -2,6 +2,7 @@
 
 use super::granted::May;
 use super::*;
+use ironloom_types::ids::TenantId;
 
 /// An end that was taken to be recorded, and what the wire knew of its point then.
 type Taken = (Settlement, Option<(u8, Option<ToldOf>)>);
@@ -28,7 +29,7 @@ pub(super) struct World {
     /// Intents that had ended in an earlier process, which was killed before the end was recorded.
     pub risen: BTreeSet<IntentPlace>,
     /// Points as the log has them.
-    pub driven: BTreeMap<Arc<str>, Driven>,
+    pub driven: BTreeMap<PointPath, Driven>,
     /// The value that was told when the log's last end of each point came to be.
     pub told_in_log: BTreeMap<u8, Option<ToldOf>>,
     /// The same for all ends that the machine still has.
@@ -192,7 +193,7 @@ impl World {
 
     /// The connectors as a start finds them, or as they are changed.
     pub(super) fn set_router(&mut self) {
-        let routes: BTreeMap<Arc<str>, Arc<str>> =
+        let routes: BTreeMap<PointPath, Arc<str>> =
             self.routes.iter().map(|(point, connector)| (path(*point), name(*connector))).collect();
         self.machine.set_router(Arc::new(move |path| routes.get(path).cloned()), at(self.now));
     }
@@ -242,7 +243,7 @@ impl World {
 }
 
 pub(super) fn installation(app: u64) -> InstallationId {
-    InstallationId::new(&format!("app-{app}")).unwrap()
+    InstallationId::new(TenantId::MAIN, &format!("app-{app}")).unwrap()
 }
 
 pub(super) fn name(connector: u8) -> Arc<str> {
