@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabel as _, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -71,7 +71,7 @@ pub(crate) struct OutcomeLabel {
 /// One label: the state that something is in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct State {
-    /// `enabled`, `stopped` or `stuck`.
+    /// `enabled`, `stopped` or `stuck`; of one installation the name in the API.
     pub state: &'static str,
 }
 
@@ -82,19 +82,25 @@ pub(crate) struct Status {
     pub status: u16,
 }
 
-/// One label: an installation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+/// An installation, with its tenant where that isn't `main`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct OfInstallation {
     pub installation: String,
+    pub tenant: Option<String>,
 }
 
-/// Two labels: an installation and the state that it is in.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct InState {
-    pub installation: String,
-    /// The name in the API.
-    pub state: &'static str,
+impl EncodeLabelSet for OfInstallation {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        ("installation", self.installation.as_str()).encode(encoder.encode_label())?;
+        match &self.tenant {
+            Some(tenant) => ("tenant", tenant.as_str()).encode(encoder.encode_label()),
+            None => Ok(()),
+        }
+    }
 }
+
+/// An installation and the state that it is in, by its name in the API.
+pub(crate) type InState = (OfInstallation, State);
 
 /// One label: a connector.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -407,7 +413,8 @@ mod tests {
         telemetry.metrics.log_bytes.inc_by(100);
         telemetry.metrics.invocations.get_or_create(&OutcomeLabel { outcome: "trap" }).inc();
         telemetry.metrics.lanes.get_or_create(&State { state: "enabled" }).set(2);
-        let state = InState { installation: "pigs".to_owned(), state: "quarantined" };
+        let pigs = OfInstallation { installation: "pigs".to_owned(), tenant: Some("acme".to_owned()) };
+        let state = (pigs, State { state: "quarantined" });
         telemetry.metrics.figures.state.get_or_create(&state).set(1);
         telemetry.metrics.log_sync.observe(std::time::Duration::from_millis(1));
         let text = telemetry.text();

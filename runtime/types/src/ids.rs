@@ -163,6 +163,10 @@ name! {
     AppId, "app id", check_app_id
 }
 name! {
+    /// The name of a tenant, such as `acme`.
+    TenantName, "tenant", check_installation_id
+}
+name! {
     /// A name that a manifest declares (input, output, alarm, timer, setting), such as `daily-gain`.
     SlotName, "name", check_slot_name
 }

@@ -154,7 +154,7 @@ impl Action {
 /// Whose it is that something is done to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
-    /// The server itself, with all that its tenants share.
+    /// The server itself, with all that its tenants share. Those of the tenant `main` run it.
     Platform,
     Tenant(TenantId),
 }
@@ -215,6 +215,8 @@ pub(crate) enum Denied {
     Unauthenticated,
     /// Its role doesn't allow it.
     Role(Role, Action),
+    /// It is of a tenant that was added, and this is the platform's.
+    Tenant,
     /// There is nothing of the kind for it, as if nobody had it.
     Foreign,
 }
@@ -227,7 +229,8 @@ pub(crate) fn authorize(principal: &Principal, action: Action, resource: Resourc
         Principal::Local => Ok(()),
         Principal::Holder(holder) if !holder.role.may(action) => Err(Denied::Role(holder.role, action)),
         Principal::Holder(holder) => match resource {
-            Resource::Platform => Ok(()),
+            Resource::Platform if holder.tenant == TenantId::MAIN => Ok(()),
+            Resource::Platform => Err(Denied::Tenant),
             Resource::Tenant(tenant) if tenant == holder.tenant => Ok(()),
             Resource::Tenant(_) => Err(Denied::Foreign),
         },

@@ -13,13 +13,12 @@ use axum::response::{IntoResponse as _, Response};
 use super::body::Json;
 use super::facade::{Identity, NewToken, TokenRequest};
 use super::held::Held;
-use super::operation::Operation;
+use super::operation::{Operation, Whose};
 use super::params::{Params, TokenId};
 use super::problem::Problem;
 use super::rates::{Caller, Peer};
 use super::{Api, answers};
 use crate::access::{Action, Denied, Principal, Resource, Token, TokenHash, authorize};
-use ironloom_types::ids::TenantId;
 
 /// The interval at which a long answer looks if its caller's token is still valid.
 const LOOK: Duration = Duration::from_secs(1);
@@ -37,9 +36,9 @@ pub(super) fn admit(api: &Api, operation: &Operation, request: &mut Request) -> 
         api.rates.count(caller, operation)?;
     }
     let (principal, hash) = found?;
-    let resource = match operation.needs {
-        Action::Administer | Action::Probe | Action::Identify => Resource::Platform,
-        _ => Resource::Tenant(TenantId::MAIN),
+    let resource = match operation.whose {
+        Whose::Platform => Resource::Platform,
+        Whose::Tenant => Resource::Tenant(principal.tenant()),
     };
     // Before it is refused: the audit log tells whom.
     request.extensions_mut().insert(principal.clone());
@@ -99,6 +98,11 @@ fn problem(principal: &Principal, denied: Denied) -> Problem {
             let detail = format!("{who:?} has the role {role}, which may not {}", action.words());
             Problem::forbidden("role", detail).hint(format!("These may: {}.", able.join(", ")))
         }
+        Denied::Tenant => {
+            let detail = format!("{:?} is of a tenant, and this is the platform's", principal.name());
+            Problem::forbidden("tenant", detail)
+                .hint("Whoever runs the server does this with a token of `main`.")
+        }
         Denied::Foreign => Problem::not_found("there is nothing of this name"),
     }
 }
@@ -128,11 +132,15 @@ pub(super) async fn identity(
     State(api): State<Api>,
     Extension(principal): Extension<Principal>,
 ) -> Result<Response, Problem> {
+    let tenant = api.node.tenant_name(principal.tenant());
     let identity = match &principal {
-        Principal::Holder(holder) => {
-            Identity { name: Some(holder.name.clone()), role: Some(holder.role), expires: holder.expires }
-        }
-        _ => Identity::default(),
+        Principal::Holder(holder) => Identity {
+            name: Some(holder.name.clone()),
+            role: Some(holder.role),
+            tenant,
+            expires: holder.expires,
+        },
+        _ => Identity { tenant, ..Identity::default() },
     };
     answers::ok(&api, &identity).await
 }

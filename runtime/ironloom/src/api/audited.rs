@@ -28,7 +28,10 @@ fn deed(operation: &Operation, request: &Request) -> Deed {
     let is_understood = request.extensions().get::<Params>().is_some();
     let chain = match operation.needs {
         Action::Administer => Chain::Platform,
-        _ => Chain::Tenant(TenantId::MAIN),
+        _ => match principal.tenant() {
+            TenantId::NOBODY => Chain::Tenant(TenantId::MAIN),
+            tenant => Chain::Tenant(tenant),
+        },
     };
     Deed::new(chain, principal, operation.id, resource(operation, request.uri(), is_understood))
 }

@@ -21,7 +21,7 @@ use super::{Api, EVENTS_TYPE};
 use crate::access::{Action, Principal, Resource, authorize};
 use crate::telemetry::events::{Event, Events, What};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::InstallationId;
+use ironloom_types::ids::{InstallationId, TenantId};
 
 /// Listeners at the same time.
 pub(super) const MAX_LISTENERS: usize = 64;
@@ -59,6 +59,7 @@ pub(super) async fn events(
         gap: None,
         kinds,
         installation,
+        tenant: principal.tenant(),
         sees_tokens: authorize(&principal, Action::Administer, Resource::Platform).is_ok(),
         held,
         is_first: true,
@@ -111,6 +112,8 @@ struct Listener {
     gap: Option<Option<u64>>,
     kinds: Option<Vec<&'static str>>,
     installation: Option<InstallationId>,
+    /// Whose events they are to hear.
+    tenant: TenantId,
     /// Whoever may not list tokens doesn't hear of them, either.
     sees_tokens: bool,
     held: Held,
@@ -158,7 +161,10 @@ impl Listener {
     }
 
     fn wants(&self, what: &What) -> bool {
-        (self.sees_tokens || !matches!(what, What::Token { .. }))
+        // What is of no installation is of the platform.
+        let whose = what.installation().map_or(TenantId::MAIN, InstallationId::tenant);
+        whose == self.tenant
+            && (self.sees_tokens || !matches!(what, What::Token { .. }))
             && self.kinds.as_ref().is_none_or(|kinds| is_of(what, kinds))
             && self.installation.as_ref().is_none_or(|id| what.installation() == Some(id))
     }

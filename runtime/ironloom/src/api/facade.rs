@@ -60,7 +60,7 @@ pub(crate) trait Facade: Platform {
     /// Looks if there is room now for readings that make these points.
     fn has_room(&self, new_points: &[NewPoint]) -> Answer<()>;
     /// The readings whose sources are slowed, while there are any.
-    fn slowed(&self) -> Option<Slowed>;
+    fn slowed(&self, tenant: TenantId) -> Option<Slowed>;
     /// Claims a stream for a connection; the one that has it is told.
     fn claim_stream(&self, key: Option<Arc<str>>) -> Answer<StreamClaim>;
     /// Says what became of a push with this key, once that is known; `None` where it was not taken.
@@ -81,12 +81,12 @@ pub(crate) trait Facade: Platform {
     fn retire_points(&self, which: RetirePoints) -> Later<'_, RetiredPoints>;
 
     /// Checks and keeps a package; `true` where it was not known before.
-    fn add_package(&self, tar: Bytes) -> Later<'_, (PackageInfo, bool)>;
+    fn add_package(&self, tenant: TenantId, tar: Bytes) -> Later<'_, (PackageInfo, bool)>;
     /// The packages, in the order of their digests.
-    fn packages(&self, page: PageQuery) -> Later<'_, Page<PackageInfo>>;
-    fn package(&self, digest: Digest) -> Later<'_, PackageInfo>;
+    fn packages(&self, tenant: TenantId, page: PageQuery) -> Later<'_, Page<PackageInfo>>;
+    fn package(&self, tenant: TenantId, digest: Digest) -> Later<'_, PackageInfo>;
     /// Removes a package; 409 while an installation has it.
-    fn delete_package(&self, digest: Digest) -> Later<'_, ()>;
+    fn delete_package(&self, tenant: TenantId, digest: Digest) -> Later<'_, ()>;
 
     /// Installs all of them or none, or with `dry_run` only says what would match. The answer is in their order. An
     /// error says by `item` which of several it is about.
@@ -193,7 +193,7 @@ pub(crate) trait Facade: Platform {
     /// replay is under way.
     fn capsule(&self, id: InstallationId, last: u64) -> Later<'_, Capsule>;
     /// A package's file, as it was sent.
-    fn package_file(&self, digest: Digest) -> Later<'_, Bytes>;
+    fn package_file(&self, tenant: TenantId, digest: Digest) -> Later<'_, Bytes>;
 
     /// The alarms that are active, wait for somebody or are shelved, oldest first.
     fn alarms(
@@ -212,11 +212,11 @@ pub(crate) trait Facade: Platform {
     /// Confirms or dismisses an intent that waits for it; 404 where none of this id does.
     fn change_intent(&self, id: InstallationId, intent: IntentId, deed: IntentDeed) -> Later<'_, ()>;
     /// The kill switch.
-    fn halted(&self) -> Halt;
+    fn halted(&self, tenant: TenantId) -> Halt;
     /// Turns the kill switch on. Nothing is sent any more when this returns its future.
-    fn halt(&self, request: HaltRequest) -> Later<'_, Halt>;
+    fn halt(&self, tenant: TenantId, request: HaltRequest) -> Later<'_, Halt>;
     /// Turns the kill switch off.
-    fn release(&self, request: HaltRequest) -> Later<'_, Halt>;
+    fn release(&self, tenant: TenantId, request: HaltRequest) -> Later<'_, Halt>;
 
     /// Events of the site.
     fn events(&self) -> Arc<Events>;

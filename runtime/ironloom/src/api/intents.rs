@@ -41,22 +41,24 @@ pub(super) async fn dismiss(
 }
 
 /// The kill switch.
-pub(super) async fn halted(State(api): State<Api>) -> Result<Response, Problem> {
-    answers::ok(&api, &api.node.halted()).await
+pub(super) async fn halted(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.halted(params.tenant())).await
 }
 
 /// Turns the kill switch on.
 pub(super) async fn halt(
     State(api): State<Api>,
+    params: Params,
     Optional(request): Optional<HaltRequest>,
 ) -> Result<Response, Problem> {
-    answers::done(&api, &api.node.halt(request).await?).await
+    answers::done(&api, &api.node.halt(params.tenant(), request).await?).await
 }
 
 /// Turns the kill switch off.
 pub(super) async fn release(
     State(api): State<Api>,
+    params: Params,
     Optional(request): Optional<HaltRequest>,
 ) -> Result<Response, Problem> {
-    answers::done(&api, &api.node.release(request).await?).await
+    answers::done(&api, &api.node.release(params.tenant(), request).await?).await
 }

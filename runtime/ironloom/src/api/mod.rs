@@ -54,6 +54,7 @@ mod site;
 mod state;
 mod stream;
 mod system;
+mod tenants;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;

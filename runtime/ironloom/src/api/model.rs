@@ -10,6 +10,7 @@ mod intents;
 mod kept;
 mod points;
 mod rehearsals;
+mod tenants;
 mod tokens;
 mod usage;
 
@@ -35,6 +36,7 @@ pub(crate) use self::intents::*;
 pub(crate) use self::kept::*;
 pub(crate) use self::points::*;
 pub(crate) use self::rehearsals::*;
+pub(crate) use self::tenants::*;
 pub(crate) use self::tokens::*;
 pub(crate) use self::usage::*;
 use super::value::JsonValue;

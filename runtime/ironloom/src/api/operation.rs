@@ -19,6 +19,7 @@ pub(super) struct Operation {
     pub summary: &'static str,
     /// The kind of deed that somebody must be allowed to.
     pub needs: Action,
+    pub whose: Whose,
     /// It does something that the audit log tells of.
     pub deed: bool,
     /// The query's parameters. Others are refused.
@@ -43,6 +44,14 @@ pub(super) struct Operation {
     /// Moves much data, so that it isn't served on the connections that are kept for admins.
     pub bulk: bool,
     pub handler: fn() -> MethodRouter<Api>,
+}
+
+/// Whose the thing is that it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The tenant's of whoever sends the request, and of no other.
+    Tenant,
+    Platform,
 }
 
 /// The way in which its requests are counted.
@@ -81,6 +90,7 @@ pub(super) const PLAIN: Operation = Operation {
     id: "",
     summary: "",
     needs: Action::Read,
+    whose: Whose::Tenant,
     deed: false,
     query: &[],
     own: &[],

@@ -10,7 +10,7 @@ use super::facade::{NumberedQuery, Order, PageQuery, Place};
 use super::problem::Problem;
 use crate::access::{Principal, TokenName};
 use ironloom_types::ids::{
-    AppId, Digest, InstallationId, IntentId, InvalidName, PointPath, Sequence, TenantId,
+    AppId, Digest, InstallationId, IntentId, InvalidName, PointPath, Sequence, TenantId, TenantName,
 };
 
 /// The default number of items on a page.
@@ -203,6 +203,17 @@ impl<S: Send + Sync> FromRequestParts<S> for TokenId {
             .parse()
             .map(Self)
             .map_err(|error: String| Problem::not_found(format!("{error}, so there is none")))
+    }
+}
+
+/// The tenant that a path names. What is no name names nothing.
+pub(super) struct TenantOf(pub TenantName);
+
+impl<S: Send + Sync> FromRequestParts<S> for TenantOf {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        TenantName::new(&segment(parts, state, "name").await?).map(Self).map_err(|error| nothing(&error))
     }
 }
 

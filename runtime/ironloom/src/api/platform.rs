@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::facade::*;
 use crate::access::{Holder, TokenHash, TokenName};
 use ironloom_trust::audit::Said;
-use ironloom_types::ids::{AppId, TenantId};
+use ironloom_types::ids::{AppId, TenantId, TenantName};
 
 /// The server, as the API sees it. Methods that return `Answer` answer from memory without waiting.
 pub(crate) trait Platform: Send + Sync + 'static {
@@ -27,6 +27,13 @@ pub(crate) trait Platform: Send + Sync + 'static {
     fn stop_connector(&self, name: String, stopped: bool) -> Later<'_, ConnectorStatus>;
     /// Whoever has the token of this hash; none where it isn't known, or has expired.
     fn holder(&self, hash: &TokenHash) -> Option<Arc<Holder>>;
+    /// The tenants, in the order of their names.
+    fn tenants(&self, page: &PageQuery) -> Page<TenantInfo>;
+    fn tenant(&self, name: &TenantName) -> Answer<TenantInfo>;
+    /// The name of a tenant.
+    fn tenant_name(&self, tenant: TenantId) -> String;
+    /// Adds a tenant; 409 where there is one of its name. Or, with `is_change`, gives one other quotas.
+    fn set_tenant(&self, request: TenantRequest, is_change: bool) -> Later<'_, TenantInfo>;
     /// The tokens, in the order of their names.
     fn tokens(&self, page: &PageQuery) -> Page<TokenInfo>;
     fn token(&self, name: &TokenName) -> Answer<TokenInfo>;
@@ -36,9 +43,9 @@ pub(crate) trait Platform: Send + Sync + 'static {
     /// others are counted.
     fn audit_refused(&self, said: Said);
     /// The entries of the audit log, in the order of their times as far as chains go together.
-    fn audit_entries(&self, query: AuditQuery) -> Later<'_, Page<AuditEntry>>;
+    fn audit_entries(&self, sees: Chains, query: AuditQuery) -> Later<'_, Page<AuditEntry>>;
     /// The checkpoints of the audit log, each chain's in its order.
-    fn audit_checkpoints(&self, page: PageQuery) -> Later<'_, Page<AuditCheckpoint>>;
+    fn audit_checkpoints(&self, sees: Chains, page: PageQuery) -> Later<'_, Page<AuditCheckpoint>>;
     /// Signs the chains of the audit log as they are now, and gives the last checkpoint of each.
     fn sign_audit(&self) -> Later<'_, Page<AuditCheckpoint>>;
     /// Makes a token, by whom this names; 409 where there is one of its name.
@@ -87,6 +94,6 @@ pub(crate) trait Platform: Send + Sync + 'static {
     fn readiness(&self) -> Later<'_, Readiness>;
     /// Ready or not, without the work of saying why. May be a second old.
     fn is_ready(&self) -> bool;
-    /// The metrics, in the text form of Prometheus (OpenMetrics).
-    fn metrics(&self) -> String;
+    /// The metrics, in the text form of Prometheus (OpenMetrics), with those of each installation of `main`, or of all tenants.
+    fn metrics(&self, of_all: bool) -> String;
 }

@@ -167,7 +167,7 @@ async fn take(
     if parsed.bad_lines > 0 && !mode.partial {
         return Err(refusal(std::mem::take(&mut parsed.bad)));
     }
-    room::wait(api, parsed).await?;
+    room::wait(api, tenant, parsed).await?;
     // Where nothing can be taken, nothing is written that could remember the key, and the same request
     // again takes nothing again.
     let columns = std::mem::take(&mut parsed.columns);

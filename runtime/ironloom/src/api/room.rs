@@ -12,6 +12,7 @@ use super::problem::Problem;
 use super::push::unread;
 use crate::aside::aside;
 use ironloom_types::readings::{Columns, NewPoint};
+use ironloom_types::ids::TenantId;
 
 /// The longest that a request waits; then it is refused, and may come again.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -20,12 +21,12 @@ const AGAIN: Duration = Duration::from_millis(50);
 const LOOK_ASIDE: usize = 16_384;
 
 /// Returns once there is room for these readings, and their sources aren't slowed for an app that must keep up.
-pub(super) async fn wait(api: &Api, parsed: &mut Parsed) -> Result<(), Problem> {
+pub(super) async fn wait(api: &Api, tenant: TenantId, parsed: &mut Parsed) -> Result<(), Problem> {
     let until = Instant::now() + LONGEST;
     let mut first = 0;
     loop {
         api.node.has_room(&parsed.new_points)?;
-        let Some(slowed) = api.node.slowed() else { return Ok(()) };
+        let Some(slowed) = api.node.slowed(tenant) else { return Ok(()) };
         match find(&slowed, &mut parsed.columns, &mut parsed.new_points, first).await? {
             None => return Ok(()),
             Some(_) if Instant::now() >= until => return Err(slowed.problem),

@@ -16,16 +16,17 @@ use super::facade::{
     ShelveRequest, Status, TimeSet, Timer, TokenInfo, TokenRequest, Usage,
 };
 use super::installations::Resume;
-use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Pace, Parameter, Success};
+use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Pace, Parameter, Success, Whose};
 use super::problem::Problem;
 use super::push::Accepted;
 use super::state::{StateEntry, StateValue};
 use super::{
     ARROW_TYPE, Api, CSV_TYPE, EVENTS_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, access, alarms, answers,
     audit, backup, catalogs, connectors, consents, events, installations, intents, journal, openapi,
-    packages, push, rehearsals, shapes, state, stream, system,
+    packages, push, rehearsals, shapes, state, stream, system, tenants,
 };
 use crate::access::Action;
+use crate::api::facade::{TenantInfo, TenantQuotas, TenantRequest};
 use crate::backup::BACKUP_TYPE;
 use crate::telemetry::METRICS_TYPE;
 
@@ -660,6 +661,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/connectors",
         id: "listConnectors",
+        whose: Whose::Platform,
         summary: "Connectors and their status",
         gives: Some(shapes::page::<ConnectorStatus>),
         handler: || get(connectors::list),
@@ -668,6 +670,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/connectors/{name}",
         id: "showConnector",
+        whose: Whose::Platform,
         summary: "One connector and its status",
         gives: Some(shapes::one::<ConnectorStatus>),
         handler: || get(connectors::show),
@@ -677,6 +680,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: "put",
         path: "/v1/connectors/{name}",
         id: "setConnector",
+        whose: Whose::Platform,
         summary: "Adds a connector, or changes one that was added, by the keys of its section in a configuration file; it acts at \
                   once. 409 where the configuration file has the name",
         answers: &[
@@ -691,6 +695,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/connectors/{name}",
         id: "removeConnector",
+        whose: Whose::Platform,
         summary: "Removes a connector that was added; 409 where the configuration file has it",
         handler: || delete(connectors::remove),
         ..DELETE
@@ -698,6 +703,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/connectors/{name}/stop",
         id: "stopConnector",
+        whose: Whose::Platform,
         needs: Action::Operate,
         summary: "Stops a connector, also one of the configuration file; it stays so until it is started",
         gives: Some(shapes::one::<ConnectorStatus>),
@@ -707,6 +713,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/connectors/{name}/start",
         id: "startConnector",
+        whose: Whose::Platform,
         needs: Action::Operate,
         summary: "Starts a connector that was stopped",
         gives: Some(shapes::one::<ConnectorStatus>),
@@ -716,6 +723,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/connectors/{name}/dead-letters",
         id: "listConnectorDeadLetters",
+        whose: Whose::Platform,
         summary: "The last messages of a connector that gave no reading, with the reasons, newest first or with order=oldest: \
                   1,000 at most, since the start of the server",
         query: &["order", "after", "limit"],
@@ -779,6 +787,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/catalogs",
         id: "addCatalog",
+        whose: Whose::Platform,
         summary: "Adds a catalog: a folder of the server's machine, or what a web server or a registry has. Its root must be signed by the keys that are named",
         answers: &[Success { status: 201, when: "It is added", types: &[JSON_TYPE] }],
         takes: Some(shapes::one::<CatalogRequest>),
@@ -797,6 +806,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/catalogs/{name}",
         id: "removeCatalog",
+        whose: Whose::Platform,
         summary: "Removes a catalog; what was installed from it stays, and so does what was seen of it, unless `forget` is true",
         query: &["forget"],
         handler: || delete(catalogs::remove),
@@ -805,6 +815,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/catalogs/{name}/refresh",
         id: "refreshCatalog",
+        whose: Whose::Platform,
         needs: Action::ManageApps,
         summary: "Looks at a catalog again. An index that is older, altered or not signed as its root asks is refused, and the one before stays",
         takes: Some(shapes::one::<RefreshRequest>),
@@ -816,6 +827,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/catalog-trust",
         id: "showCatalogTrust",
+        whose: Whose::Platform,
         summary: "What was seen of all catalogs, as a trust file: the versions and times below which none is taken again",
         gives: Some(shapes::one::<CatalogTrust>),
         handler: || get(catalogs::trust),
@@ -824,6 +836,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/catalog-trust",
         id: "takeCatalogTrust",
+        whose: Whose::Platform,
         summary: "Raises what was seen of catalogs to what a trust file says, as after the restore of a backup; nothing is lowered",
         takes: Some(shapes::one::<CatalogTrust>),
         gives: Some(shapes::page::<CatalogSeen>),
@@ -865,6 +878,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/log-level",
         id: "showLogLevel",
+        whose: Whose::Platform,
         summary: "The server's own log lines that are written, and who has chosen them",
         gives: Some(shapes::one::<LogLevel>),
         handler: || get(system::log_level),
@@ -874,6 +888,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: "put",
         path: "/v1/log-level",
         id: "setLogLevel",
+        whose: Whose::Platform,
         summary: "Writes other log lines from now on, until the next start: {\"level\":\"debug\"}",
         takes: Some(shapes::one::<SetLogLevel>),
         gives: Some(shapes::one::<LogLevel>),
@@ -890,8 +905,53 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..PLAIN
     },
     Operation {
+        path: "/v1/tenants",
+        id: "listTenants",
+        whose: Whose::Platform,
+        summary: "Tenants by name, with what they have and their quotas",
+        needs: Action::Administer,
+        query: &["after", "limit"],
+        gives: Some(shapes::page::<TenantInfo>),
+        handler: || get(tenants::list),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/tenants",
+        id: "addTenant",
+        whose: Whose::Platform,
+        summary: "Adds a tenant: {\"name\":\"acme\",\"points\":1000,\"installations\":20}. Tokens are made for it by its name",
+        answers: &[Success { status: 201, when: "It is added", types: &[JSON_TYPE] }],
+        takes: Some(shapes::one::<TenantRequest>),
+        gives: Some(shapes::one::<TenantInfo>),
+        handler: || post(tenants::add),
+        ..POST
+    },
+    Operation {
+        path: "/v1/tenants/{name}",
+        id: "showTenant",
+        whose: Whose::Platform,
+        summary: "One tenant",
+        needs: Action::Administer,
+        gives: Some(shapes::one::<TenantInfo>),
+        handler: || get(tenants::show),
+        ..PLAIN
+    },
+    Operation {
+        method: "put",
+        path: "/v1/tenants/{name}",
+        id: "setTenant",
+        whose: Whose::Platform,
+        summary: "Gives a tenant other quotas, in place of all that it had",
+        answers: OK,
+        takes: Some(shapes::one::<TenantQuotas>),
+        gives: Some(shapes::one::<TenantInfo>),
+        handler: || put(tenants::change),
+        ..POST
+    },
+    Operation {
         path: "/v1/tokens",
         id: "listTokens",
+        whose: Whose::Platform,
         summary: "Tokens of people and machines, without the tokens",
         needs: Action::Administer,
         query: &["after", "limit"],
@@ -902,6 +962,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/tokens",
         id: "addToken",
+        whose: Whose::Platform,
         summary: "Makes a token: {\"name\":\"anna\",\"role\":\"operator\",\"for\":\"90 d\"}. The answer has it, and nothing else ever does",
         answers: &[Success { status: 201, when: "It is made", types: &[JSON_TYPE] }],
         takes: Some(shapes::one::<TokenRequest>),
@@ -912,6 +973,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/tokens/{name}",
         id: "showToken",
+        whose: Whose::Platform,
         summary: "One token, without the token",
         needs: Action::Administer,
         gives: Some(shapes::one::<TokenInfo>),
@@ -921,6 +983,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/tokens/{name}",
         id: "removeToken",
+        whose: Whose::Platform,
         summary: "Takes a token back: it is revoked at once, also for those who listen with it",
         handler: || delete(access::remove),
         ..DELETE
@@ -954,6 +1017,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/audit/checkpoints",
         id: "signAuditCheckpoints",
+        whose: Whose::Platform,
         summary: "Signs the ends of the audit log's chains as they are now, as the server does each hour and each 1,000 entries, and answers \
                   with the last checkpoint of each chain",
         needs: Action::Audit,
@@ -966,6 +1030,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/reload",
         id: "reload",
+        whose: Whose::Platform,
         summary: "Reads the configuration again and takes what has changed, all of it or nothing",
         query: &["dry-run"],
         gives: Some(shapes::one::<Reloaded>),
@@ -975,6 +1040,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/backup",
         id: "backUp",
+        whose: Whose::Platform,
         needs: Action::Administer,
         deed: true,
         summary: "A backup as of now, as it is written; its last part says that it is whole. `pace`: bytes a second at most",
@@ -987,6 +1053,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/usage",
         id: "showUsage",
+        whose: Whose::Platform,
         summary: "Who and what takes how much: installations by `sort`, sources and points, the largest first",
         query: &["sort", "limit"],
         gives: Some(shapes::one::<Usage>),
@@ -996,6 +1063,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/status",
         id: "showStatus",
+        whose: Whose::Platform,
         summary: "How the server is: ready, its data folder and what that takes, points, installations by state",
         gives: Some(shapes::one::<Status>),
         handler: || get(system::status),
@@ -1004,6 +1072,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/clock",
         id: "showClock",
+        whose: Whose::Platform,
         summary: "The site's clock",
         gives: Some(shapes::one::<ClockStatus>),
         handler: || get(system::clock),
@@ -1012,6 +1081,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/clock",
         id: "setClock",
+        whose: Whose::Platform,
         summary: "Sets journal time back to the present, after the machine's clock was ahead and has been set right",
         query: &["dry-run"],
         takes: Some(shapes::one::<SetTime>),
@@ -1046,6 +1116,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/metrics",
         id: "showMetrics",
+        whose: Whose::Platform,
         summary: "Metrics for Prometheus",
         answers: &[Success { status: 200, when: "All of them", types: &[METRICS_TYPE] }],
         handler: || get(system::metrics),

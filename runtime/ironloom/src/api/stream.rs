@@ -293,7 +293,7 @@ impl Stream {
     /// For whom the next lines wait, if their sources are slowed.
     async fn slowed(&mut self) -> Result<Option<String>, Problem> {
         let Some(batch) = &mut self.batch else { return Ok(None) };
-        let Some(slowed) = self.api.node.slowed() else { return Ok(None) };
+        let Some(slowed) = self.api.node.slowed(self.tenant) else { return Ok(None) };
         let found = room::find(&slowed, &mut batch.columns, &mut batch.new_points, self.slowed_at).await?;
         self.slowed_at = found.unwrap_or(self.slowed_at);
         Ok(found.map(|_| slowed.problem.detail.clone()))

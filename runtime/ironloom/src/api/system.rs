@@ -13,7 +13,6 @@ use super::problem::Problem;
 use super::{Api, answers};
 use crate::access::{Action, Principal, Resource, authorize};
 use crate::telemetry::METRICS_TYPE;
-use ironloom_types::ids::TenantId;
 
 /// The site's clock.
 pub(super) async fn clock(State(api): State<Api>) -> Result<Response, Problem> {
@@ -76,7 +75,7 @@ pub(super) async fn ready(
     Extension(principal): Extension<Principal>,
 ) -> Result<Response, Problem> {
     let of = |ready| if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    if authorize(&principal, Action::Read, Resource::Tenant(TenantId::MAIN)).is_ok() {
+    if authorize(&principal, Action::Read, Resource::Platform).is_ok() {
         let readiness = api.node.readiness().await?;
         return answers::json(&api, of(readiness.ready), &readiness).await;
     }
@@ -90,6 +89,10 @@ struct Ready {
     ready: bool,
 }
 
-pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
-    answers::text(&api, StatusCode::OK, METRICS_TYPE, api.node.metrics().into_bytes()).await
+pub(super) async fn metrics(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+) -> Result<Response, Problem> {
+    let of_all = authorize(&principal, Action::Administer, Resource::Platform).is_ok();
+    answers::text(&api, StatusCode::OK, METRICS_TYPE, api.node.metrics(of_all).into_bytes()).await
 }

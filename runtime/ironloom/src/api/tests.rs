@@ -29,7 +29,7 @@ use ironloom_trust::audit::Said;
 use ironloom_trust::catalog::trust_file::TrustFile;
 use ironloom_types::clock::{Source, Timestamp};
 use ironloom_types::ids::{
-    AppId, Digest, Generation, InstallationId, PointNumber, PointPath, Sequence, TenantId,
+    AppId, Digest, Generation, InstallationId, PointNumber, PointPath, Sequence, TenantId, TenantName,
 };
 use ironloom_types::limits::MAX_WAITING_PUSHES;
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
@@ -97,7 +97,7 @@ impl Facade for Fake {
             false => Ok(()),
         }
     }
-    fn slowed(&self) -> Option<Slowed> {
+    fn slowed(&self, _: TenantId) -> Option<Slowed> {
         let inputs = self.inputs.load(Ordering::SeqCst);
         let looked = Arc::clone(&self.looked);
         let find = move |_: &Columns, _: &[NewPoint], _| {
@@ -154,16 +154,16 @@ impl Facade for Fake {
     fn retire_points(&self, which: RetirePoints) -> Later<'_, RetiredPoints> {
         later(Ok(RetiredPoints { points: 1, before: 0, readings: !which.readings }))
     }
-    fn add_package(&self, tar: Bytes) -> Later<'_, (PackageInfo, bool)> {
+    fn add_package(&self, _: TenantId, tar: Bytes) -> Later<'_, (PackageInfo, bool)> {
         later(Err(Problem::refused("package", format!("{} bytes", tar.len()))))
     }
-    fn packages(&self, _: PageQuery) -> Later<'_, Page<PackageInfo>> {
+    fn packages(&self, _: TenantId, _: PageQuery) -> Later<'_, Page<PackageInfo>> {
         later(Ok(none()))
     }
-    fn package(&self, _: Digest) -> Later<'_, PackageInfo> {
+    fn package(&self, _: TenantId, _: Digest) -> Later<'_, PackageInfo> {
         missing()
     }
-    fn delete_package(&self, _: Digest) -> Later<'_, ()> {
+    fn delete_package(&self, _: TenantId, _: Digest) -> Later<'_, ()> {
         later(Ok(()))
     }
     fn install(&self, _: TenantId, requests: Vec<InstallRequest>, _: bool) -> Later<'_, Vec<Installed>> {
@@ -237,7 +237,7 @@ impl Facade for Fake {
     fn capsule(&self, id: InstallationId, last: u64) -> Later<'_, Capsule> {
         later(Err(Problem::refused("capsule", format!("{id} {last}"))))
     }
-    fn package_file(&self, digest: Digest) -> Later<'_, Bytes> {
+    fn package_file(&self, _: TenantId, digest: Digest) -> Later<'_, Bytes> {
         later(Err(Problem::not_found(digest.to_string())))
     }
     fn outputs(&self, _: InstallationId, _: OutputsQuery) -> Later<'_, Page<ReadingItem>> {
@@ -300,13 +300,13 @@ impl Facade for Fake {
     ) -> Later<'_, ()> {
         later(Ok(()))
     }
-    fn halted(&self) -> Halt {
+    fn halted(&self, _: TenantId) -> Halt {
         Halt::default()
     }
-    fn halt(&self, _: HaltRequest) -> Later<'_, Halt> {
+    fn halt(&self, _: TenantId, _: HaltRequest) -> Later<'_, Halt> {
         later(Ok(Halt { site: true, installations: Vec::new() }))
     }
-    fn release(&self, _: HaltRequest) -> Later<'_, Halt> {
+    fn release(&self, _: TenantId, _: HaltRequest) -> Later<'_, Halt> {
         later(Ok(Halt::default()))
     }
     fn events(&self) -> Arc<crate::telemetry::events::Events> {
@@ -387,14 +387,26 @@ impl Platform for Fake {
     fn audit_refused(&self, said: Said) {
         self.audited.lock().push(said);
     }
-    fn audit_entries(&self, _: AuditQuery) -> Later<'_, Page<AuditEntry>> {
+    fn audit_entries(&self, _: Chains, _: AuditQuery) -> Later<'_, Page<AuditEntry>> {
         later(Ok(none()))
     }
-    fn audit_checkpoints(&self, _: PageQuery) -> Later<'_, Page<AuditCheckpoint>> {
+    fn audit_checkpoints(&self, _: Chains, _: PageQuery) -> Later<'_, Page<AuditCheckpoint>> {
         later(Ok(none()))
     }
     fn sign_audit(&self) -> Later<'_, Page<AuditCheckpoint>> {
         later(Ok(none()))
+    }
+    fn tenants(&self, _: &PageQuery) -> Page<TenantInfo> {
+        none()
+    }
+    fn tenant(&self, _: &TenantName) -> Answer<TenantInfo> {
+        Err(Problem::not_found("tenant"))
+    }
+    fn tenant_name(&self, tenant: TenantId) -> String {
+        if tenant == TenantId::MAIN { "main".to_owned() } else { format!("tenant-{tenant}") }
+    }
+    fn set_tenant(&self, request: TenantRequest, _: bool) -> Later<'_, TenantInfo> {
+        later(Err(Problem::refused("tenant", request.name.to_string())))
     }
     fn add_token(&self, request: TokenRequest, by: Box<str>) -> Later<'_, NewToken> {
         later(Err(Problem::refused("token", format!("{} by {by}", request.name))))
@@ -457,7 +469,7 @@ impl Platform for Fake {
     fn is_ready(&self) -> bool {
         false
     }
-    fn metrics(&self) -> String {
+    fn metrics(&self, _: bool) -> String {
         "ironloom_readings_total 0\n# EOF\n".to_owned()
     }
 }

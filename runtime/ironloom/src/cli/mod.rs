@@ -60,6 +60,7 @@ mod sign;
 mod state;
 mod status;
 mod store;
+mod tenant;
 mod test;
 #[cfg(test)]
 mod tests;
@@ -243,6 +244,8 @@ enum Command {
     /// List connectors and their status, show one or what it has set aside, or try one without a server
     #[command(visible_alias = "connector")]
     Connectors(connectors::Connectors),
+    /// Add tenants, list them, or give them quotas
+    Tenant(tenant::Tenants),
     /// Make tokens for people and machines, list them, take some back, or show whose the present one is
     Token(token::Tokens),
     /// List the audit log, check it, or export it
@@ -343,6 +346,7 @@ impl Command {
             Self::Grants(command) => command.run(global),
             Self::Usage(command) => command.run(global),
             Self::Top(command) => command.run(global),
+            Self::Tenant(command) => command.run(global),
             Self::Token(command) => command.run(global),
             Self::Clock(command) => command.run(global),
             Self::Status(command) => command.run(global),

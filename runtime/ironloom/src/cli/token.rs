@@ -10,6 +10,7 @@ use crate::api::JSON_TYPE;
 use crate::api::facade::{Identity, NewToken, TokenInfo, TokenRequest};
 use ironloom_apps::quantity::Span;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::TenantName;
 
 /// Tokens of people and machines. Whoever shows one may do what its role allows: viewer, operator, app-admin,
 /// platform-admin, or source for machines that only push readings.
@@ -28,6 +29,9 @@ enum Command {
         /// viewer, operator, app-admin, platform-admin or source
         #[arg(long)]
         role: Role,
+        /// The tenant whose data it is for; without it main
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<TenantName>,
         /// Worth something for this long, such as "90 d"
         #[arg(long = "for", value_name = "TIME", conflicts_with = "until")]
         span: Option<Span>,
@@ -52,18 +56,19 @@ enum Command {
 impl Tokens {
     pub(super) fn run(self, global: &Global) -> Outcome {
         match self.command {
-            Command::Add { name, role, span, until } => {
-                add(global, &TokenRequest { name, role, until, span })
+            Command::Add { name, role, tenant, span, until } => {
+                add(global, &TokenRequest { name, role, tenant, until, span })
             }
             Command::List { page } => {
                 let query = [("after", page.after), ("limit", Some(page.limit.to_string()))];
-                let header = ["name", "role", "expires", "made", "by"];
+                let header = ["name", "role", "tenant", "expires", "made", "by"];
                 output::list(global, "/v1/tokens", &query, &header, |token: TokenInfo| {
                     let expires = token.expires.map_or("never".to_owned(), |expires| expires.to_string());
                     let expires = if token.expired { format!("{expires}, expired") } else { expires };
                     [
                         token.name.to_string(),
                         token.role.to_string(),
+                        token.tenant,
                         expires,
                         token.made.to_string(),
                         token.made_by,
@@ -107,5 +112,5 @@ fn shown(identity: &Identity) -> String {
         return "no token is shown, and none is needed here: everything may be done\n".to_owned();
     };
     let until = identity.expires.map_or(String::new(), |expires| format!(", until {expires}"));
-    format!("{name}, with the role {role}{until}\n")
+    format!("{name}, with the role {role} in the tenant {}{until}\n", identity.tenant)
 }

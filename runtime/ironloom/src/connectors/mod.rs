@@ -188,6 +188,9 @@ impl ConnectorConfig {
 
     /// Returns true where it may bring readings of a point.
     pub(crate) fn may_write(&self, path: &PointPath) -> bool {
+        if path.tenant() != TENANT {
+            return false;
+        }
         match self {
             Self::Csv(config) => config.mappings.iter().any(|mapping| mapping.point.may_give(path.as_str())),
             Self::Mqtt(config) => config.may_write(path.as_str()),

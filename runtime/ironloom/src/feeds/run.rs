@@ -126,7 +126,7 @@ impl Trial {
         let host = aside(move || start(options)).await.map_err(|error| FeedError::Host(error.to_string()))?;
         let host = host.map_err(|error| FeedError::Host(error.to_string()))?;
         let node = Arc::clone(&host).facade();
-        let (package, _) = node.add_package(package).await.map_err(refused)?;
+        let (package, _) = node.add_package(TenantId::MAIN, package).await.map_err(refused)?;
         let watch = Watch::new(id.clone());
         Ok(Self { host, node, folder, package, id, watch })
     }

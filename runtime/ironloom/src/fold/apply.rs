@@ -285,6 +285,7 @@ impl Applier {
             AdminRecord::PackageRemoved(digest) => {
                 self.shared.packages.write().remove(&digest);
                 self.shared.overlay.apply([(Item::Package(digest).key(), None)]);
+                self.forget_holders(digest);
             }
             AdminRecord::Compiled { package, compiled } => self.compile_package(package, compiled),
             AdminRecord::Installed(new) => new.into_iter().for_each(|new| self.install(new)),
@@ -335,6 +336,8 @@ impl Applier {
             AdminRecord::ConnectorRemoved { name } => self.remove_connector(&name),
             AdminRecord::CatalogSet(catalog) => self.set_catalog(*catalog),
             AdminRecord::CatalogRemoved { name } => self.remove_catalog(&name),
+            AdminRecord::PackageHeld { tenant, package, holds } => self.hold(tenant, package, holds),
+            AdminRecord::Tenant(tenant) => self.set_tenant(*tenant),
             AdminRecord::Token(change) => self.change_token(change),
             AdminRecord::ConsentAsked(asked) => self.ask_consent(*asked),
             AdminRecord::ConsentRefused { id } => self.end_consent(&id),

@@ -12,7 +12,6 @@ use crate::records::audit::{CheckpointRecord, KeptEntry};
 use ironloom_storage::store::{Item, Key, KeyKind, KeyRange};
 use ironloom_trust::audit::{Chain, Head, Heads};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::Generation;
 
 /// Entries that are read in one step.
 const AT_ONCE: usize = 256;
@@ -117,7 +116,7 @@ impl Shared {
 
     fn first_entry_behind(&self, behind: Option<Key>) -> Result<Option<KeptEntry>, String> {
         let mut found = None;
-        self.each_of(KeyKind::AuditEntry, Generation(0), behind, |_, entry: KeptEntry| {
+        self.each_in(&KeyRange::all(KeyKind::AuditEntry), behind, |_, entry: KeptEntry| {
             found = Some(entry);
             false
         })?;
@@ -158,16 +157,19 @@ impl Shared {
             .collect()
     }
 
-    /// At most so many checkpoints of all chains, behind the key of one.
+    /// At most so many checkpoints of the chains that are wanted, behind the key of one.
     pub(crate) fn checkpoints(
         &self,
         behind: Option<(Chain, u64)>,
         most: usize,
+        wanted: impl Fn(Chain) -> bool,
     ) -> Result<Vec<CheckpointRecord>, String> {
         let mut found = Vec::new();
         let behind = behind.map(|(chain, number)| checkpoint_key(chain, number));
-        self.each_of(KeyKind::AuditCheckpoint, Generation(0), behind, |_, one: CheckpointRecord| {
-            found.push(one);
+        self.each_in(&KeyRange::all(KeyKind::AuditCheckpoint), behind, |_, one: CheckpointRecord| {
+            if wanted(one.chain) {
+                found.push(one);
+            }
             found.len() < most
         })?;
         Ok(found)

@@ -98,7 +98,8 @@ pub(crate) struct Episodes {
 impl Episodes {
     /// Says whether those of this generation are among them.
     pub(crate) fn have(&self, generation: Generation) -> bool {
-        self.generations.as_ref().is_none_or(|own| own.contains(&generation))
+        generation.tenant() == self.tenant
+            && self.generations.as_ref().is_none_or(|own| own.contains(&generation))
     }
 
     /// Says whether a place is among them and comes after another.

@@ -41,6 +41,7 @@ pub(crate) mod stored;
 pub(crate) mod streams;
 pub(crate) mod stretches;
 pub(crate) mod submission;
+pub(crate) mod tenants;
 pub(crate) mod tokens;
 mod unfolded;
 pub(crate) mod waits;
@@ -48,7 +49,7 @@ pub(crate) mod waits;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -129,6 +130,8 @@ pub(crate) struct Shared {
     pub storage: Arc<dyn Storage>,
     /// The packages there are.
     pub packages: RwLock<BTreeMap<Digest, Arc<KnownPackage>>>,
+    /// Which packages each tenant has.
+    pub holdings: RwLock<BTreeSet<(TenantId, Digest)>>,
     /// The connectors' notes of how far they have come.
     pub receipts: RwLock<BTreeMap<Box<str>, Bytes>>,
     /// The connectors that people added or stopped, by name.
@@ -137,6 +140,8 @@ pub(crate) struct Shared {
     pub catalogs: RwLock<BTreeMap<Box<str>, CatalogRecord>>,
     /// The ends of the audit log's chains.
     pub audit: audit::AuditLog,
+    /// The tenants that were added.
+    pub tenants: RwLock<tenants::Tenants>,
     /// The tokens of people and machines.
     pub tokens: RwLock<tokens::Tokens>,
     /// The upgrades that wait for consent, by installation.
@@ -263,10 +268,12 @@ impl Shared {
             storage,
             packages: RwLock::default(),
             alarm_news: NewsCount::default(),
+            holdings: RwLock::default(),
             receipts: RwLock::default(),
             connectors: RwLock::default(),
             catalogs: RwLock::default(),
             audit: audit::AuditLog::default(),
+            tenants: RwLock::default(),
             tokens: RwLock::default(),
             consents: RwLock::default(),
             owners: RwLock::default(),

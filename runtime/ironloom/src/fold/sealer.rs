@@ -263,7 +263,7 @@ impl Numberer {
         }
         readings::encode(&head, &new_points, &columns, body);
         let said = match &head.receipt {
-            Some(Receipt::Outbox(settled)) => audit::ended(settled),
+            Some(Receipt::Outbox(settled)) => audit::ended(tenant, settled),
             _ => None,
         };
         let entry = self.entry(said, time, body);

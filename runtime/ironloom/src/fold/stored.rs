@@ -151,17 +151,26 @@ impl Shared {
         value.map(|bytes| decode(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()
     }
 
-    /// Shows `see` the values of one kind behind a key in the order of their keys, until it returns false.
+    /// Shows `see` the values of one kind and generation, as [`Self::each_in`].
     pub(super) fn each_of<T: DeserializeOwned>(
         &self,
         kind: KeyKind,
         generation: Generation,
         behind: Option<Key>,
+        see: impl FnMut(&Key, T) -> bool,
+    ) -> Result<(), String> {
+        self.each_in(&KeyRange::generation(kind, generation), behind, see)
+    }
+
+    /// Shows `see` the values of a range behind a key in the order of their keys, until it returns false.
+    pub(super) fn each_in<T: DeserializeOwned>(
+        &self,
+        range: &KeyRange,
+        behind: Option<Key>,
         mut see: impl FnMut(&Key, T) -> bool,
     ) -> Result<(), String> {
-        let range = KeyRange::generation(kind, generation);
         let page = |after: Option<&Key>| {
-            let (entries, more) = self.overlay.scan(&range, after.or(behind.as_ref()), AT_ONCE)?;
+            let (entries, more) = self.overlay.scan(range, after.or(behind.as_ref()), AT_ONCE)?;
             Ok::<_, StoreError>(Page { entries, more })
         };
         for page in pages(page) {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::access::{Holder, TokenHash, TokenName};
 use crate::records::token::TokenRecord;
-use ironloom_types::ids::TenantId;
 
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
@@ -18,8 +17,8 @@ impl Tokens {
     /// Takes one in, in the place of an earlier one of its name.
     pub(crate) fn insert(&mut self, token: TokenRecord) {
         self.remove(&token.name);
-        let TokenRecord { name, role, hash, expires, .. } = &token;
-        let holder = Holder { name: name.clone(), role: *role, tenant: TenantId::MAIN, expires: *expires };
+        let TokenRecord { name, role, tenant, hash, expires, .. } = &token;
+        let holder = Holder { name: name.clone(), role: *role, tenant: *tenant, expires: *expires };
         self.holders.entry(hash.bucket()).or_default().push((*hash, Arc::new(holder)));
         self.by_name.insert(token.name.clone(), token);
     }
@@ -59,6 +58,7 @@ mod tests {
     use super::*;
     use crate::access::Role;
     use ironloom_types::clock::Timestamp;
+    use ironloom_types::ids::TenantId;
 
     fn token(name: &str, hash: u8) -> TokenRecord {
         let mut bytes = [0; 32];
@@ -67,6 +67,7 @@ mod tests {
         TokenRecord {
             name: TokenName::new(name).unwrap(),
             role: Role::Viewer,
+            tenant: TenantId::MAIN,
             hash: TokenHash::of_bytes(bytes),
             made: Timestamp(1),
             made_by: "-local".into(),

@@ -16,6 +16,7 @@ use ironloom_storage::log::CommitterHandle;
 use ironloom_storage::small_files;
 use ironloom_trust::audit::Chain;
 use ironloom_types::clock::{Timestamp, host_time};
+use ironloom_types::ids::TenantId;
 
 /// The file of the token that the server itself makes.
 const ADMIN_TOKEN: &str = "admin-token";
@@ -37,10 +38,11 @@ fn is_over(expires: Option<Timestamp>, now: Timestamp) -> bool {
     expires.is_some_and(|expires| expires <= now)
 }
 
-fn info(token: &TokenRecord, now: Timestamp) -> TokenInfo {
+fn info(token: &TokenRecord, tenant: String, now: Timestamp) -> TokenInfo {
     TokenInfo {
         name: token.name.clone(),
         role: token.role,
+        tenant,
         made: token.made,
         made_by: token.made_by.to_string(),
         expires: token.expires,
@@ -92,6 +94,7 @@ fn first_token(data: &Path, now: Timestamp) -> Result<TokenRecord, FirstTokenErr
     Ok(TokenRecord {
         name,
         role: Role::PlatformAdmin,
+        tenant: TenantId::MAIN,
         hash: token.hash(),
         made: now,
         made_by: HOST.into(),
@@ -106,15 +109,24 @@ impl Node {
         (!is_over(holder.expires, host_time())).then_some(holder)
     }
 
+    fn token_info(&self, token: &TokenRecord, now: Timestamp) -> TokenInfo {
+        info(token, self.tenant_name(token.tenant), now)
+    }
+
     pub(super) fn list_tokens(&self, page: &PageQuery) -> Page<TokenInfo> {
         let now = host_time();
         let tokens = self.shared.tokens.read();
-        pages::by_name(page, tokens.all(), |token| token.name.to_string(), |token| info(token, now))
+        pages::by_name(
+            page,
+            tokens.all(),
+            |token| token.name.to_string(),
+            |token| self.token_info(token, now),
+        )
     }
 
     pub(super) fn show_token(&self, name: &TokenName) -> Answer<TokenInfo> {
         let tokens = self.shared.tokens.read();
-        tokens.get(name).map(|token| info(token, host_time())).ok_or_else(|| no_token(name))
+        tokens.get(name).map(|token| self.token_info(token, host_time())).ok_or_else(|| no_token(name))
     }
 
     /// Makes a token.
@@ -122,10 +134,18 @@ impl Node {
         self.check_space()?;
         let now = host_time();
         let expires = expiry(&request, now)?;
+        let tenant = request.tenant.as_ref().map_or(Ok(TenantId::MAIN), |name| self.tenant_named(name))?;
+        if request.role == Role::PlatformAdmin && tenant != TenantId::MAIN {
+            let detail = "a platform-admin is of the platform, and has no tenant but main";
+            return Err(Problem::refused("token", detail)
+                .at(Place::field("tenant"))
+                .hint("Leave `tenant` out, or choose app-admin."));
+        }
         let token = Token::random().map_err(|error| problems::internal(&error))?;
         let record = TokenRecord {
             name: request.name,
             role: request.role,
+            tenant,
             hash: token.hash(),
             made: now,
             made_by: by,
@@ -146,7 +166,7 @@ impl Node {
                 return Err(Problem::refused("token", detail).hint("Take back those that have expired."));
             }
         }
-        let info = info(&record, now);
+        let info = self.token_info(&record, now);
         self.change(AdminRecord::Token(TokenChange::Made(Box::new(record)))).await?;
         Ok(NewToken { token: token.reveal().to_owned(), info })
     }

@@ -23,7 +23,6 @@ use ironloom_storage::small_files::{self, ReadError};
 use ironloom_trust::audit::{Chain, Checkpoint, Head, Said};
 use ironloom_trust::key::{MAX_KEY_FILE, SecretKey};
 use ironloom_types::clock::{SECOND, Timestamp};
-use ironloom_types::ids::TenantId;
 
 /// The file of the key that signs checkpoints: 32 bytes.
 const KEY_FILE: &str = "audit-key";
@@ -112,7 +111,7 @@ pub(super) fn of_the_host(record: &AdminRecord, told: &str) -> Option<Said> {
         AdminRecord::Missed { id, .. } => ("skipReadings", id),
         _ => return None,
     };
-    Some(by_the_host(Chain::Tenant(TenantId::MAIN), action, format!("installations/{id}"), told))
+    Some(by_the_host(Chain::Tenant(id.tenant()), action, format!("installations/{id}"), told))
 }
 
 /// Signs, drops and sums up as long as the node is there.

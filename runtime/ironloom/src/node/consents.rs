@@ -130,7 +130,7 @@ impl Node {
         if !self.lanes.of(id).is_some_and(|now| std::ptr::eq(&*now, lane)) {
             return Err(Problem::conflict("gone", "it was uninstalled in the meantime"));
         }
-        self.known_or_422(asked.package)?;
+        self.known_or_422(asked.id.tenant(), asked.package)?;
         {
             let waiting = self.shared.consents.read();
             if waiting.len() >= MOST_CONSENTS && !waiting.contains_key(id) {

@@ -71,8 +71,8 @@ impl Facade for NodeFacade {
         self.0.has_room(new_points)
     }
 
-    fn slowed(&self) -> Option<Slowed> {
-        self.0.slowed()
+    fn slowed(&self, tenant: TenantId) -> Option<Slowed> {
+        self.0.slowed(tenant)
     }
 
     fn claim_stream(&self, key: Option<Arc<str>>) -> Answer<StreamClaim> {
@@ -110,21 +110,21 @@ impl Facade for NodeFacade {
         Box::pin(to_its_end(Arc::clone(&self.0).retire_points(which)))
     }
 
-    fn add_package(&self, tar: Bytes) -> Later<'_, (PackageInfo, bool)> {
-        Box::pin(to_its_end(Arc::clone(&self.0).take_package(tar, |_| Ok(()))))
+    fn add_package(&self, tenant: TenantId, tar: Bytes) -> Later<'_, (PackageInfo, bool)> {
+        Box::pin(to_its_end(Arc::clone(&self.0).take_package(tenant, tar, |_| Ok(()))))
     }
 
-    fn packages(&self, page: PageQuery) -> Later<'_, Page<PackageInfo>> {
+    fn packages(&self, tenant: TenantId, page: PageQuery) -> Later<'_, Page<PackageInfo>> {
         let node = Arc::clone(&self.0);
-        Box::pin(found_aside(move || node.list_packages(&page)))
+        Box::pin(found_aside(move || node.list_packages(tenant, &page)))
     }
 
-    fn package(&self, digest: Digest) -> Later<'_, PackageInfo> {
-        Box::pin(async move { Ok(super::packages::info(&*self.0.known_or_404(digest)?)) })
+    fn package(&self, tenant: TenantId, digest: Digest) -> Later<'_, PackageInfo> {
+        Box::pin(async move { Ok(super::packages::info(&*self.0.known_or_404(tenant, digest)?)) })
     }
 
-    fn delete_package(&self, digest: Digest) -> Later<'_, ()> {
-        Box::pin(to_its_end(Arc::clone(&self.0).remove_package(digest)))
+    fn delete_package(&self, tenant: TenantId, digest: Digest) -> Later<'_, ()> {
+        Box::pin(to_its_end(Arc::clone(&self.0).remove_package(tenant, digest)))
     }
 
     fn install(
@@ -292,8 +292,8 @@ impl Facade for NodeFacade {
         Box::pin(self.0.make_capsule(id, last))
     }
 
-    fn package_file(&self, digest: Digest) -> Later<'_, Bytes> {
-        Box::pin(self.0.package_file(digest))
+    fn package_file(&self, tenant: TenantId, digest: Digest) -> Later<'_, Bytes> {
+        Box::pin(self.0.package_file(tenant, digest))
     }
 
     fn alarms(
@@ -320,16 +320,16 @@ impl Facade for NodeFacade {
         Box::pin(to_its_end(Arc::clone(&self.0).change_intent(id, intent, deed)))
     }
 
-    fn halted(&self) -> Halt {
-        self.0.show_halt()
+    fn halted(&self, tenant: TenantId) -> Halt {
+        self.0.show_halt(tenant)
     }
 
-    fn halt(&self, request: HaltRequest) -> Later<'_, Halt> {
-        Box::pin(to_its_end(Arc::clone(&self.0).turn_on(request)))
+    fn halt(&self, tenant: TenantId, request: HaltRequest) -> Later<'_, Halt> {
+        Box::pin(to_its_end(Arc::clone(&self.0).turn_on(tenant, request)))
     }
 
-    fn release(&self, request: HaltRequest) -> Later<'_, Halt> {
-        Box::pin(to_its_end(Arc::clone(&self.0).turn_off(request)))
+    fn release(&self, tenant: TenantId, request: HaltRequest) -> Later<'_, Halt> {
+        Box::pin(to_its_end(Arc::clone(&self.0).turn_off(tenant, request)))
     }
 
     fn change_alarm(&self, tenant: TenantId, alarm: String, deed: AlarmDeed) -> Later<'_, Alarm> {

@@ -1,14 +1,16 @@
 //! Figures for `/metrics`.
 
 use super::{Node, Shown};
-use crate::telemetry::{InState, OfInstallation, State};
+use crate::telemetry::{OfInstallation, State};
 use ironloom_types::clock::host_time;
+use ironloom_types::ids::TenantId;
 
 /// Installations that have figures of their own in the metrics, each with ten series.
 const WITH_FIGURES: usize = 10_000;
 
 impl Node {
-    pub(super) fn show_metrics(&self) -> String {
+    /// The metrics, with those of each installation of `main`, or of all tenants.
+    pub(super) fn show_metrics(&self, of_all: bool) -> String {
         let metrics = &self.telemetry.metrics;
         let stats = self.committer.stats();
         // Held to the end: figures are cleared and set anew.
@@ -26,11 +28,11 @@ impl Node {
             metrics.outcomes_unrecorded.set(unrecorded as i64);
         });
         self.show_connector_figures();
-        self.show_lane_figures();
+        self.show_lane_figures(of_all);
         self.telemetry.text()
     }
 
-    fn show_lane_figures(&self) {
+    fn show_lane_figures(&self, of_all: bool) {
         let metrics = &self.telemetry.metrics;
         let figures = &metrics.figures;
         let (mut running, mut stopped, mut stuck, mut pending, mut alarms) = (0, 0, 0, 0, 0);
@@ -51,8 +53,13 @@ impl Node {
             if index >= WITH_FIGURES {
                 continue;
             }
-            let label = OfInstallation { installation: lane.id.to_string() };
-            figures.state.get_or_create(&InState { installation: lane.id.to_string(), state }).set(1);
+            let tenant = lane.id.tenant();
+            if tenant != TenantId::MAIN && !of_all {
+                continue;
+            }
+            let tenant = (tenant != TenantId::MAIN).then(|| self.tenant_name(tenant));
+            let label = OfInstallation { installation: lane.id.to_string(), tenant };
+            figures.state.get_or_create(&(label.clone(), State { state })).set(1);
             figures.lag.get_or_create(&label).set(lag as i64);
             figures.failures.get_or_create(&label).set(book.meta().counters.failures as i64);
             figures.dead_letters.get_or_create(&label).set(book.meta().dead_letters_kept as i64);

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::Node;
 use super::audit::by_the_host;
-use crate::api::facade::{Answer, Halt, HaltRequest, Problem};
+use crate::api::facade::{Answer, Halt, HaltRequest, Place, Problem};
 use crate::aside::aside;
 use crate::fold::Shared;
 use crate::outbox::{HaltFiles, Halted, Machine};
@@ -159,7 +159,7 @@ fn audit(node: &Node, turned: &[String]) {
 
 /// Looks for the files as long as the node is there. On a thread of its own: a disk that hangs holds up nothing else.
 pub(super) fn watch(node: &Arc<Node>) -> io::Result<()> {
-    let halted = node.show_halt();
+    let halted = node.shared.outbox.look(|outbox| outbox.halted().clone());
     if halted.site || !halted.installations.is_empty() {
         let site = halted.site.then_some("the site");
         let whose = site.into_iter().chain(halted.installations.iter().map(InstallationId::as_str));
@@ -181,10 +181,23 @@ fn look_for_files(node: &Weak<Node>) {
     }
 }
 
+fn within(tenant: TenantId, HaltRequest { installation }: HaltRequest) -> HaltRequest {
+    HaltRequest { installation: installation.map(|id| id.within(tenant)) }
+}
+
+/// The switch of the whole site is the platform's.
+fn check_site(tenant: TenantId) -> Answer<()> {
+    if tenant == TenantId::MAIN {
+        return Ok(());
+    }
+    let detail = "the switch of the whole site is the platform's: others use it too";
+    Err(Problem::forbidden("tenant", detail).at(Place::field("installation")).hint("Name the installation."))
+}
+
 impl Node {
     /// The note of `/readyz` while the kill switch is on.
     pub(super) fn halt_note(&self) -> Option<String> {
-        match self.show_halt() {
+        match self.show_halt(TenantId::MAIN) {
             Halt { site: true, .. } => Some(
                 "the kill switch is on for the site: no set-point is sent; `ironloom release` turns it off"
                     .to_owned(),
@@ -210,20 +223,27 @@ impl Node {
         ))
     }
 
-    pub(super) fn show_halt(&self) -> Halt {
+    /// The switch as a tenant sees it.
+    pub(super) fn show_halt(&self, tenant: TenantId) -> Halt {
         let halted = self.shared.outbox.look(|outbox| outbox.halted().clone());
-        Halt { site: halted.site, installations: halted.installations.into_iter().collect() }
+        let own = halted.installations.into_iter().filter(|id| id.tenant() == tenant);
+        Halt { site: halted.site, installations: own.collect() }
     }
 
     /// Turns the kill switch on: first for this process, then durably.
     pub(super) fn turn_on(
         self: Arc<Self>,
+        tenant: TenantId,
         request: HaltRequest,
     ) -> impl Future<Output = Answer<Halt>> + Send {
-        let known = request.installation.as_ref().map_or(Ok(()), |id| {
-            let drives = self.shared.outbox.look(|outbox| outbox.drives(id));
-            if drives { Ok(()) } else { self.lane(id).map(drop) }
-        });
+        let request = within(tenant, request);
+        let known = request.installation.as_ref().map_or_else(
+            || check_site(tenant),
+            |id| {
+                let drives = self.shared.outbox.look(|outbox| outbox.drives(id));
+                if drives { Ok(()) } else { self.lane(id).map(drop) }
+            },
+        );
         if known.is_ok() {
             let mut pending = self.kill_switch.pending.lock();
             pending.add(request.installation.clone());
@@ -244,12 +264,16 @@ impl Node {
                 return Err(Problem::unavailable("not-durable", detail, crate::api::facade::RETRY_SOON));
             }
             self.kill_switch.pending.lock().remove(request.installation.as_ref());
-            Ok(self.show_halt())
+            Ok(self.show_halt(tenant))
         }
     }
 
     /// Turns the kill switch off.
-    pub(super) async fn turn_off(self: Arc<Self>, request: HaltRequest) -> Answer<Halt> {
+    pub(super) async fn turn_off(self: Arc<Self>, tenant: TenantId, request: HaltRequest) -> Answer<Halt> {
+        let request = within(tenant, request);
+        if request.installation.is_none() {
+            check_site(tenant)?;
+        }
         let (files, id) = (self.kill_switch.files.clone(), request.installation.clone());
         self.kill_switch.pending.lock().begin_release(id.clone());
         let written = aside(move || files.release(id.as_ref())).await;
@@ -269,6 +293,6 @@ impl Node {
         });
         let looked = looked.await.map_err(|error| error.to_string());
         looked.map_err(|error| super::problems::internal(&error))?;
-        Ok(self.show_halt())
+        Ok(self.show_halt(tenant))
     }
 }

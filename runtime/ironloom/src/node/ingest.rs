@@ -59,7 +59,8 @@ impl NotTaken {
 impl Node {
     /// Returns the rules that readings are checked against now.
     pub(super) fn rules(&self, tenant: TenantId) -> IngestRules {
-        let new_points = MAX_POINTS.saturating_sub(self.shared.points.names().count());
+        let left = MAX_POINTS.saturating_sub(self.shared.points.names().count());
+        let new_points = left.min(self.points_left(tenant));
         IngestRules { tenant, now: time_for_readings(&self.shared.clock), latest: self.latest(), new_points }
     }
 

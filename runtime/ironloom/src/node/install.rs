@@ -71,6 +71,7 @@ impl Node {
         dry_run: bool,
     ) -> Answer<Vec<Installed>> {
         self.check_space()?;
+        self.check_installations(tenant, requests.len())?;
         for request in &mut requests {
             request.id = request.id.clone().within(tenant);
         }
@@ -235,15 +236,15 @@ impl Node {
             if let Some(problem) = problem {
                 wrong.take::<()>(at, Err(Problem::conflict("exists", problem).at(Place::field("id"))));
             }
-            let known = wrong.take(at, self.known_or_422(*package))?;
+            let known = wrong.take(at, self.known_or_422(id.tenant(), *package))?;
             wrong.take(at, trust.check(&known, Named::of(request)))?;
             Some(known)
         });
         known.collect()
     }
 
-    pub(super) fn known_or_422(&self, package: Digest) -> Answer<Arc<KnownPackage>> {
-        self.known(package).ok_or_else(|| {
+    pub(super) fn known_or_422(&self, tenant: TenantId, package: Digest) -> Answer<Arc<KnownPackage>> {
+        self.known_or_404(tenant, package).map_err(|_| {
             Problem::refused("unknown-package", format!("there is no package {package}"))
                 .at(Place::field("package"))
                 .hint("Upload it with POST /v1/packages, or `ironloom install FILE`.")

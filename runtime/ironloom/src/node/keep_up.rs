@@ -6,6 +6,7 @@
 
 mod sources;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::api::facade::{APPS_BEHIND, Problem, RETRY_SOON, Slowed};
 use crate::config::Span;
 use crate::lanes::Lane;
 use crate::telemetry::Sparing;
-use ironloom_types::ids::{Generation, InstallationId};
+use ironloom_types::ids::{Generation, InstallationId, TenantId};
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// The interval at which lanes are looked at: what comes in between is the error.
@@ -38,7 +39,8 @@ const TELL: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(super) struct KeepUp {
     any: AtomicBool,
-    behind: Mutex<Option<Arc<Behind>>>,
+    /// Each tenant's apart: nobody is slowed for another one's.
+    behind: Mutex<BTreeMap<TenantId, Arc<Behind>>>,
 }
 
 /// Installations that are behind, and the readings that they get.
@@ -51,26 +53,33 @@ struct Behind {
 
 impl KeepUp {
     fn set(&self, node: &Node, behind: &[Arc<Lane>]) {
-        let ids = || behind.iter().map(|lane| &lane.id);
-        let before = self.behind.lock().clone();
-        let is_known = |before: &Arc<Behind>| before.ids.iter().eq(ids()) && before.found.elapsed() < FIND;
-        if behind.is_empty() {
-            *self.behind.lock() = None;
-        } else if !before.as_ref().is_some_and(is_known) {
-            let sources = Sources::of(&node.lanes, behind);
-            let behind = Behind { ids: ids().cloned().collect(), sources, found: Instant::now() };
-            *self.behind.lock() = Some(Arc::new(behind));
+        let mut before = std::mem::take(&mut *self.behind.lock());
+        let mut now = BTreeMap::new();
+        let mut by_tenant: BTreeMap<TenantId, Vec<Arc<Lane>>> = BTreeMap::new();
+        for lane in behind {
+            by_tenant.entry(lane.id.tenant()).or_default().push(Arc::clone(lane));
         }
+        for (tenant, lanes) in by_tenant {
+            let ids = || lanes.iter().map(|lane| &lane.id);
+            let is_known =
+                |before: &Arc<Behind>| before.ids.iter().eq(ids()) && before.found.elapsed() < FIND;
+            let found = before.remove(&tenant).filter(is_known).unwrap_or_else(|| {
+                let sources = Sources::of(&node.lanes, &lanes);
+                Arc::new(Behind { ids: ids().cloned().collect(), sources, found: Instant::now() })
+            });
+            now.insert(tenant, found);
+        }
+        *self.behind.lock() = now;
         self.any.store(!behind.is_empty(), Ordering::Release);
     }
 
-    fn behind(&self) -> Option<Arc<Behind>> {
-        if self.any.load(Ordering::Acquire) { self.behind.lock().clone() } else { None }
+    fn behind(&self, tenant: TenantId) -> Option<Arc<Behind>> {
+        if self.any.load(Ordering::Acquire) { self.behind.lock().get(&tenant).cloned() } else { None }
     }
 
-    /// Says for whom sources are slowed.
+    /// Says for whom sources of the tenant `main` are slowed.
     pub(super) fn note(&self) -> Option<String> {
-        self.behind().map(|behind| behind.note())
+        self.behind(TenantId::MAIN).map(|behind| behind.note())
     }
 }
 
@@ -85,9 +94,9 @@ impl Behind {
 }
 
 impl Node {
-    /// The readings whose sources are slowed, while some app that must keep up is behind.
-    pub(super) fn slowed(&self) -> Option<Slowed> {
-        let behind = self.keep_up.behind()?;
+    /// The readings of a tenant whose sources are slowed, while some app of it that must keep up is behind.
+    pub(super) fn slowed(&self, tenant: TenantId) -> Option<Slowed> {
+        let behind = self.keep_up.behind(tenant)?;
         let problem = Problem::unavailable(APPS_BEHIND, behind.note(), RETRY_SOON)
             .hint("A paused installation holds no source up: `ironloom pause`.");
         let (shared, inputs) = (Arc::clone(&self.shared), behind.sources.inputs());

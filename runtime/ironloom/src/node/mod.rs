@@ -54,6 +54,7 @@ mod start;
 mod state;
 mod status;
 mod streams;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -197,6 +198,8 @@ struct Admin {
     saying: tokio::sync::Mutex<()>,
     /// Held for the record of points that are retired or renamed, from their last check on, or of what somebody says of one.
     points: tokio::sync::Mutex<()>,
+    /// Held for the record of a tenant.
+    tenants: tokio::sync::Mutex<()>,
     /// Held for the record of a token that is made or taken back.
     tokens: tokio::sync::Mutex<()>,
 }
@@ -221,6 +224,7 @@ impl Default for Admin {
             retiring: Semaphore::new(points::MOST_RETIRING),
             saying: tokio::sync::Mutex::default(),
             points: tokio::sync::Mutex::default(),
+            tenants: tokio::sync::Mutex::default(),
             tokens: tokio::sync::Mutex::default(),
         }
     }
@@ -381,6 +385,11 @@ fn told(record: &AdminRecord) -> String {
             let purged = if *purge { " and purged" } else { "" };
             format!("installation {id}, generation {generation}, was uninstalled{purged}")
         }
+        AdminRecord::PackageHeld { package, holds, .. } => {
+            let deed = if *holds { "brought" } else { "given up" };
+            format!("package {package} was {deed}")
+        }
+        AdminRecord::Tenant(tenant) => tenant.to_string(),
         AdminRecord::Token(change) => change.to_string(),
         AdminRecord::Alarm { generation, alarm, .. } => {
             format!("alarm {generation}-{} ({}) was changed by a person", alarm.number, alarm.code)

@@ -16,13 +16,14 @@ use ironloom_apps::roles::check_component;
 use ironloom_sandbox::{CompileError, LoadError};
 use ironloom_storage::failpoint;
 use ironloom_trust::key::PublicKey;
-use ironloom_types::ids::Digest;
+use ironloom_types::ids::{Digest, TenantId};
 use ironloom_types::limits::Limits;
 
 impl Node {
     /// Checks and keeps a package that passes a further check, which comes before anything is kept; `false` where it was known.
     pub(super) async fn take_package(
         self: Arc<Self>,
+        tenant: TenantId,
         tar: Bytes,
         check: impl FnOnce(&package::Package) -> Answer<()>,
     ) -> Answer<(PackageInfo, bool)> {
@@ -40,7 +41,9 @@ impl Node {
         let _held = self.admin.last_use.hold(package.digest);
         if let Some(known) = self.known(package.digest) {
             let known = self.mend_package(&known, package, tar).await?;
-            return Ok((info(&known), false));
+            let _installing = self.admin.installing.lock().await;
+            let is_new = self.hold_package(tenant, known.record.digest).await?;
+            return Ok((info(&known), is_new));
         }
         let _compiled = self.admin.compiled.read().await;
         let record = self.compile(&package, Digest::of(&tar)).await?;
@@ -50,9 +53,23 @@ impl Node {
         if new {
             self.write_package(record, tar).await?;
         }
+        self.hold_package(tenant, package.digest).await?;
         let known =
             self.known(package.digest).ok_or_else(|| problems::internal(&"the package is not there"))?;
         Ok((info(&known), new))
+    }
+
+    /// Notes that a tenant has a package; `false` where it had it. `installing` is held.
+    async fn hold_package(&self, tenant: TenantId, digest: Digest) -> Answer<bool> {
+        if self.has_package(tenant, digest) {
+            return Ok(false);
+        }
+        let held = AdminRecord::PackageHeld { tenant, package: digest, holds: true };
+        self.change(held).await.map(|()| true)
+    }
+
+    fn has_package(&self, tenant: TenantId, digest: Digest) -> bool {
+        self.shared.holdings.read().contains(&(tenant, digest))
     }
 
     /// Has the component compiled, and checks it against its manifest.
@@ -146,8 +163,8 @@ impl Node {
     }
 
     /// A package's file.
-    pub(super) async fn package_file(&self, digest: Digest) -> Answer<Bytes> {
-        let known = self.known_or_404(digest)?;
+    pub(super) async fn package_file(&self, tenant: TenantId, digest: Digest) -> Answer<Bytes> {
+        let known = self.known_or_404(tenant, digest)?;
         self.read_package(&known).await?.map(Bytes::from).ok_or_else(|| {
             Problem::conflict("damaged", format!("the file of package {digest} is missing or damaged"))
                 .hint("Send the package again; its code runs on meanwhile.")
@@ -167,42 +184,56 @@ impl Node {
         self.shared.packages.read().get(&digest).cloned()
     }
 
-    /// A package that is there, or 404.
-    pub(super) fn known_or_404(&self, digest: Digest) -> Answer<Arc<KnownPackage>> {
+    /// A package that a tenant has, or 404, also where only others have it.
+    pub(super) fn known_or_404(&self, tenant: TenantId, digest: Digest) -> Answer<Arc<KnownPackage>> {
         let missing = || {
             Problem::not_found(format!("there is no package {digest}"))
                 .hint("Upload it with POST /v1/packages, or `ironloom install FILE`.")
         };
-        self.known(digest).ok_or_else(missing)
+        self.known(digest).filter(|_| self.has_package(tenant, digest)).ok_or_else(missing)
     }
 
-    /// The packages, by digest.
-    pub(super) fn list_packages(&self, page: &PageQuery) -> Answer<Page<PackageInfo>> {
-        let packages: Vec<_> = self.shared.packages.read().values().cloned().collect();
+    /// A tenant's packages, by digest.
+    pub(super) fn list_packages(&self, tenant: TenantId, page: &PageQuery) -> Answer<Page<PackageInfo>> {
+        let packages: Vec<_> = {
+            let (holdings, packages) = (self.shared.holdings.read(), self.shared.packages.read());
+            let first = (tenant, Digest([0; 32]));
+            let own = holdings.range(first..).take_while(|(of, _)| *of == tenant);
+            own.filter_map(|(_, digest)| packages.get(digest).cloned()).collect()
+        };
         Ok(pages::by_name(page, &packages, |known| known.record.digest.to_string(), |known| info(known)))
     }
 
-    /// Removes a package that no installation uses.
-    pub(super) async fn remove_package(self: Arc<Self>, digest: Digest) -> Answer<()> {
+    /// Removes a package of a tenant that no installation of it uses. It is deleted once nobody has it.
+    pub(super) async fn remove_package(self: Arc<Self>, tenant: TenantId, digest: Digest) -> Answer<()> {
         let _installing = self.admin.installing.lock().await;
-        self.known_or_404(digest)?;
-        if let Some(user) = self.lanes.all().iter().find(|lane| lane.packages().contains(&digest)) {
+        self.known_or_404(tenant, digest)?;
+        let own = self.lanes.behind(tenant, None, usize::MAX);
+        if let Some(user) = own.iter().find(|lane| lane.packages().contains(&digest)) {
             let detail = format!("installation {} uses this package; uninstall it first", user.id);
             return Err(Problem::conflict("in-use", detail));
         }
         let goes_back = |lane: &&Arc<Lane>| self.trial_of(lane).is_some_and(|trial| trial.package == digest);
-        if let Some(user) = self.lanes.all().iter().find(goes_back) {
+        if let Some(user) = own.iter().find(goes_back) {
             let id = &user.id;
             let detail = format!("installation {id} may go back to this package");
             return Err(Problem::conflict("in-use", detail)
                 .hint(format!("`ironloom commit {id}` has its upgrade stay.")));
+        }
+        let is_others = {
+            let holdings = self.shared.holdings.read();
+            holdings.iter().any(|(of, held)| *of != tenant && *held == digest)
+        };
+        if is_others {
+            return self.change(AdminRecord::PackageHeld { tenant, package: digest, holds: false }).await;
         }
         self.delete_package(digest).await
     }
 
     /// Deletes a package that is there and that nothing uses; `installing` is held.
     pub(super) async fn delete_package(&self, digest: Digest) -> Answer<()> {
-        let file = self.known_or_404(digest)?.record.file_name();
+        let gone = || problems::internal(&"the package is gone");
+        let file = self.known(digest).ok_or_else(gone)?.record.file_name();
         self.change(AdminRecord::PackageRemoved(digest)).await?;
         self.remove_file(file).await;
         self.catalogs.looks.forget();

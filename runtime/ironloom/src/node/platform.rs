@@ -11,16 +11,16 @@ use super::{Node, found_aside};
 use crate::access::{Holder, TokenHash, TokenName};
 use crate::api::facade::{
     Answer, AuditCheckpoint, AuditEntry, AuditQuery, BackupStream, CatalogInfo, CatalogRequest, CatalogSeen,
-    CatalogTrust, ClockStatus, ConnectorDeadLetter, ConnectorStatus, ConnectorTable, FetchRequest, Later,
-    LogLevel, LogLines, NewToken, NumberedQuery, Offer, OfferQuery, PackageInfo, Page, PageQuery, Platform,
-    Readiness, RefreshRequest, Reloaded, SetTime, Status, TimeSet, TokenInfo, TokenRequest, Usage,
-    UsageQuery,
+    CatalogTrust, Chains, ClockStatus, ConnectorDeadLetter, ConnectorStatus, ConnectorTable, FetchRequest,
+    Later, LogLevel, LogLines, NewToken, NumberedQuery, Offer, OfferQuery, PackageInfo, Page, PageQuery,
+    Platform, Readiness, RefreshRequest, Reloaded, SetTime, Status, TenantInfo, TenantRequest, TimeSet,
+    TokenInfo, TokenRequest, Usage, UsageQuery,
 };
 use crate::lanes::Lane;
 use ironloom_storage::log::Room;
 use ironloom_trust::audit::Said;
 use ironloom_types::clock::{Source, host_time};
-use ironloom_types::ids::{AppId, TenantId};
+use ironloom_types::ids::{AppId, TenantId, TenantName};
 
 /// Installations without code that `/readyz` names.
 pub(super) const MAX_NOTES: usize = 10;
@@ -95,18 +95,34 @@ impl Platform for NodeFacade {
         self.0.tell_refused(said);
     }
 
-    fn audit_entries(&self, query: AuditQuery) -> Later<'_, Page<AuditEntry>> {
+    fn audit_entries(&self, sees: Chains, query: AuditQuery) -> Later<'_, Page<AuditEntry>> {
         let node = Arc::clone(&self.0);
-        Box::pin(found_aside(move || node.list_entries(&query)))
+        Box::pin(found_aside(move || node.list_entries(sees, &query)))
     }
 
-    fn audit_checkpoints(&self, page: PageQuery) -> Later<'_, Page<AuditCheckpoint>> {
+    fn audit_checkpoints(&self, sees: Chains, page: PageQuery) -> Later<'_, Page<AuditCheckpoint>> {
         let node = Arc::clone(&self.0);
-        Box::pin(found_aside(move || node.list_checkpoints(&page)))
+        Box::pin(found_aside(move || node.list_checkpoints(sees, &page)))
     }
 
     fn sign_audit(&self) -> Later<'_, Page<AuditCheckpoint>> {
         Box::pin(to_its_end(Arc::clone(&self.0).sign_now()))
+    }
+
+    fn tenants(&self, page: &PageQuery) -> Page<TenantInfo> {
+        self.0.list_tenants(page)
+    }
+
+    fn tenant(&self, name: &TenantName) -> Answer<TenantInfo> {
+        self.0.show_tenant(name)
+    }
+
+    fn tenant_name(&self, tenant: TenantId) -> String {
+        self.0.tenant_name(tenant)
+    }
+
+    fn set_tenant(&self, request: TenantRequest, is_change: bool) -> Later<'_, TenantInfo> {
+        Box::pin(to_its_end(Arc::clone(&self.0).set_tenant(request, is_change)))
     }
 
     fn add_token(&self, request: TokenRequest, by: Box<str>) -> Later<'_, NewToken> {
@@ -188,8 +204,8 @@ impl Platform for NodeFacade {
         self.0.was_ready.lately(|| self.0.unready_reasons().is_empty())
     }
 
-    fn metrics(&self) -> String {
-        self.0.show_metrics()
+    fn metrics(&self, of_all: bool) -> String {
+        self.0.show_metrics(of_all)
     }
 }
 

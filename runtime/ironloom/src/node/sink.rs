@@ -25,7 +25,7 @@ impl Sink for NodeSink {
         if let Err(problem) = node.has_room(&record.new_points) {
             return Err(SinkError::Later(problem.detail.clone()));
         }
-        if let Some(slowed) = node.slowed()
+        if let Some(slowed) = node.slowed(TENANT)
             && (slowed.find)(&record.columns, &record.new_points, 0).is_some()
         {
             return Err(SinkError::Later(slowed.problem.detail.clone()));

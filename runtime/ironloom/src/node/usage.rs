@@ -9,7 +9,7 @@ use crate::api::facade::{InstallationUsage, PointsUsage, Rate, SourceUsage, Usag
 use crate::fold::sources::{Brought, Source};
 use crate::lanes::Lane;
 use crate::lanes::rate;
-use ironloom_types::ids::{PointNumber, RESERVED_SEGMENT};
+use ironloom_types::ids::{PointNumber, RESERVED_SEGMENT, TenantId};
 
 /// The interval at which what installations do is measured.
 const EVERY: Duration = Duration::from_secs(5);
@@ -34,9 +34,10 @@ pub(super) async fn watch(node: Weak<Node>) {
 }
 
 impl Node {
-    /// Looks at all points, so it works aside.
+    /// That of `main`. Looks at all points, so it works aside.
     pub(super) fn show_usage(&self, query: UsageQuery) -> Usage {
-        let mut installations: Vec<_> = self.lanes.all().iter().map(|lane| self.usage_of(lane)).collect();
+        let own = self.lanes.behind(TenantId::MAIN, None, usize::MAX);
+        let mut installations: Vec<_> = own.iter().map(|lane| self.usage_of(lane)).collect();
         let installations_total = installations.len() as u64;
         query.sort.sort(&mut installations);
         installations.truncate(query.limit);
@@ -79,6 +80,9 @@ impl Node {
     fn points_by_prefix(&self) -> (Vec<PointsUsage>, u64) {
         let (mut counts, mut total) = (BTreeMap::<String, u64>::new(), 0);
         self.shared.points.each_from(PointNumber(0), |_, point| {
+            if point.path.tenant() != TenantId::MAIN {
+                return;
+            }
             total += 1;
             let prefix = prefix(point.path.as_str());
             let is_full = counts.len() >= MOST_PREFIXES;

@@ -10,6 +10,7 @@ use super::catalog::CatalogRecord;
 use super::connector::ConnectorRecord;
 use super::consent::ConsentRecord;
 use super::copy::{Committed, Copied, CopiesDropped, CopyBegun, RolledBack};
+use super::tenant::TenantRecord;
 use super::token::TokenChange;
 use super::{BodyError, Reader, VARINT, head_len, put_head};
 use crate::records::installation::{Installation, Revision, Standing};
@@ -28,7 +29,7 @@ use ironloom_types::readings::{Quality, Value};
 use ironloom_types::work::Gap;
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 12;
+pub(crate) const VERSION: u8 = 13;
 
 /// One change. New variants go to the end: their order is the format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -146,6 +147,10 @@ pub(crate) enum AdminRecord {
     Audit(AuditChange),
     /// Copies beyond the quota go.
     CopiesDropped(CopiesDropped),
+    /// A tenant has a package from here on, or no longer.
+    PackageHeld { tenant: TenantId, package: Digest, holds: bool },
+    /// Somebody added a tenant, or gave it other quotas.
+    Tenant(Box<TenantRecord>),
 }
 
 /// Unit and description of a point, from a person.

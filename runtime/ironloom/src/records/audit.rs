@@ -13,8 +13,6 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, TenantId};
 use ironloom_types::readings::Value;
 
-const SET_POINTS: Chain = Chain::SetPoints(TenantId::MAIN);
-
 /// An entry as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeptEntry {
@@ -91,6 +89,7 @@ pub(crate) fn asked(head: &CommitHead) -> Option<Said> {
     }
     let installation = &head.installation;
     Some(of_lines(
+        installation.tenant(),
         &format!("app:{installation}"),
         "requestSetPoints",
         format!("installations/{installation}"),
@@ -99,7 +98,7 @@ pub(crate) fn asked(head: &CommitHead) -> Option<Said> {
 }
 
 /// The entry of a record of what became of set-points.
-pub(crate) fn ended(settled: &[Settled]) -> Option<Said> {
+pub(crate) fn ended(tenant: TenantId, settled: &[Settled]) -> Option<Said> {
     if settled.is_empty() {
         return None;
     }
@@ -115,13 +114,13 @@ pub(crate) fn ended(settled: &[Settled]) -> Option<Said> {
             }
         };
     }
-    Some(of_lines(HOST, "endSetPoints", "set-points".to_owned(), &lines))
+    Some(of_lines(tenant, HOST, "endSetPoints", "set-points".to_owned(), &lines))
 }
 
 /// As much of the lines as there is room for, and the digest of all of them.
-fn of_lines(who: &str, action: &str, resource: String, lines: &str) -> Said {
+fn of_lines(tenant: TenantId, who: &str, action: &str, resource: String, lines: &str) -> Said {
     let digest = Some(Digest::of(lines.as_bytes()));
-    Said { digest, ..Said::done(SET_POINTS, who, action, resource, lines) }
+    Said { digest, ..Said::done(Chain::SetPoints(tenant), who, action, resource, lines) }
 }
 
 fn words(value: &Value) -> String {

@@ -18,6 +18,7 @@ pub(crate) mod intent;
 pub(crate) mod lane;
 pub(crate) mod owner;
 pub(crate) mod readings;
+pub(crate) mod tenant;
 pub(crate) mod token;
 
 use serde::Serialize;

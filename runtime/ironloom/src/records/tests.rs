@@ -327,6 +327,7 @@ fn catalog_set(index: Digest) -> AdminRecord {
 
 fn token_made() -> AdminRecord {
     AdminRecord::Token(TokenChange::Made(Box::new(TokenRecord {
+        tenant: TenantId::MAIN,
         name: TokenName::new("anna").unwrap(),
         role: Role::Operator,
         hash: TokenHash::of_bytes([5; 32]),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Role, TokenHash, TokenName};
 use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::TenantId;
 
 /// The most tokens at a time.
 pub(crate) const MOST_TOKENS: usize = 10_000;
@@ -15,6 +16,8 @@ pub(crate) const MOST_TOKENS: usize = 10_000;
 pub(crate) struct TokenRecord {
     pub name: TokenName,
     pub role: Role,
+    /// The tenant whose data it may touch.
+    pub tenant: TenantId,
     pub hash: TokenHash,
     /// The time when it was made, by the machine's clock.
     pub made: Timestamp,

@@ -83,6 +83,10 @@ pub enum Item<'a> {
     AppOwner(TenantId, &'a str),
     /// A catalog that people added, by name.
     Catalog(&'a str),
+    /// That a tenant has a package.
+    Holding(TenantId, Digest),
+    /// A tenant.
+    Tenant(TenantId),
     /// A token of a person or a machine, by name.
     Token(&'a str),
     /// An upgrade that waits for consent, by the id of its installation.
@@ -125,6 +129,8 @@ impl<'a> Item<'a> {
             Self::Connector(_) => KeyKind::Connector,
             Self::AppOwner(..) => KeyKind::AppOwner,
             Self::Catalog(_) => KeyKind::Catalog,
+            Self::Holding(..) => KeyKind::Holding,
+            Self::Tenant(_) => KeyKind::Tenant,
             Self::Token(_) => KeyKind::Token,
             Self::Consent(..) => KeyKind::Consent,
             Self::AuditEntry(..) => KeyKind::AuditEntry,
@@ -141,7 +147,9 @@ impl<'a> Item<'a> {
             | Self::AppOwner(tenant, _)
             | Self::Consent(tenant, _)
             | Self::Revision(tenant, ..)
-            | Self::Block(tenant, _) => *tenant,
+            | Self::Block(tenant, _)
+            | Self::Holding(tenant, _)
+            | Self::Tenant(tenant) => *tenant,
             Self::EpisodeTime(_, generation, _) => generation.tenant(),
             _ => self.generation().map_or(TenantId::NOBODY, Generation::tenant),
         }
@@ -171,7 +179,7 @@ impl<'a> Item<'a> {
 
     fn write_name(&self, bytes: &mut Vec<u8>) {
         match self {
-            Self::Format | Self::Epoch | Self::Folded | Self::Log | Self::Lane(_) => {}
+            Self::Format | Self::Epoch | Self::Folded | Self::Log | Self::Lane(_) | Self::Tenant(_) => {}
             Self::PointPage(page) | Self::LatestPage(page) | Self::AlarmNews(page) => {
                 bytes.extend_from_slice(&page.to_be_bytes())
             }
@@ -190,7 +198,7 @@ impl<'a> Item<'a> {
                 write_escaped(bytes, installation.as_bytes());
                 bytes.extend_from_slice(&revision.0.to_be_bytes());
             }
-            Self::Idempotency(hash) | Self::Package(Digest(hash)) => {
+            Self::Idempotency(hash) | Self::Package(Digest(hash)) | Self::Holding(_, Digest(hash)) => {
                 bytes.extend_from_slice(hash);
             }
             Self::Block(_, first) => bytes.extend_from_slice(&first.0.to_be_bytes()),
@@ -256,6 +264,8 @@ impl<'a> Item<'a> {
             KeyKind::Connector => Self::Connector(text(name)?),
             KeyKind::AppOwner => Self::AppOwner(tenant, text(name)?),
             KeyKind::Catalog => Self::Catalog(text(name)?),
+            KeyKind::Holding => Self::Holding(tenant, Digest(name.try_into().ok()?)),
+            KeyKind::Tenant => Self::Tenant(tenant),
             KeyKind::Token => Self::Token(text(name)?),
             KeyKind::Consent => Self::Consent(tenant, text(name)?),
             KeyKind::Intent => {
@@ -282,7 +292,12 @@ impl<'a> Item<'a> {
         // What has no name of its own, or no generation, has nothing there either.
         let named = !matches!(
             kind,
-            KeyKind::Format | KeyKind::Epoch | KeyKind::Folded | KeyKind::Log | KeyKind::Lane
+            KeyKind::Format
+                | KeyKind::Epoch
+                | KeyKind::Folded
+                | KeyKind::Log
+                | KeyKind::Lane
+                | KeyKind::Tenant
         );
         let is_whose = item.tenant() == tenant && item.generation().unwrap_or_default() == generation;
         let well_formed = (named || name.is_empty()) && is_whose;

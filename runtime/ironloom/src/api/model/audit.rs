@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use ironloom_trust::audit::{Chain, Entry, Outcome, Said};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::Digest;
+use ironloom_types::ids::{Digest, TenantId};
 
 /// An entry of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -109,4 +109,22 @@ pub(crate) struct AuditQuery {
     pub to: Option<Timestamp>,
     pub order: crate::api::facade::Order,
     pub page: crate::api::facade::PageQuery,
+}
+
+/// The chains of the audit log that somebody may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chains {
+    pub tenant: TenantId,
+    /// Those of all tenants.
+    pub all: bool,
+}
+
+impl Chains {
+    pub(crate) fn have(self, chain: Chain) -> bool {
+        self.all
+            || match chain {
+                Chain::Platform => self.tenant == TenantId::MAIN,
+                Chain::Tenant(tenant) | Chain::SetPoints(tenant) => tenant == self.tenant,
+            }
+    }
 }

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use crate::access::{Role, TokenName};
 use ironloom_apps::quantity::Span;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::TenantName;
 
 /// Asks for a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -15,6 +16,10 @@ pub(crate) struct TokenRequest {
     #[schema(value_type = String, example = "anna")]
     pub name: TokenName,
     pub role: Role,
+    /// The tenant whose data it is for; without it `main`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub tenant: Option<TenantName>,
     /// The time at which it expires; this or `for`, or neither for one that doesn't expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
@@ -28,6 +33,8 @@ pub(crate) struct TokenInfo {
     #[schema(value_type = String)]
     pub name: TokenName,
     pub role: Role,
+    /// The tenant whose data it is for.
+    pub tenant: String,
     /// The time when it was made, by the machine's clock.
     pub made: Timestamp,
     /// Whose token made it; `-local` is a program of this machine that needs none, `-host` the server itself.
@@ -54,5 +61,7 @@ pub(crate) struct Identity {
     pub name: Option<TokenName>,
     /// All may be done where there is none.
     pub role: Option<Role>,
+    /// The tenant whose data it is about.
+    pub tenant: String,
     pub expires: Option<Timestamp>,
 }

@@ -1,11 +1,41 @@
-//! Tokens that people make and take back.
+//! Tenants that people add, which packages they have, and tokens that they make and take back.
+
+use bytes::Bytes;
 
 use super::Applier;
 use crate::fold::stored::encode;
+use crate::records::tenant::TenantRecord;
 use crate::records::token::TokenChange;
 use ironloom_storage::store::Item;
+use ironloom_types::ids::{Digest, TenantId};
 
 impl Applier {
+    pub(super) fn set_tenant(&self, tenant: TenantRecord) {
+        self.shared.overlay.apply([(Item::Tenant(tenant.number).key(), Some(encode(&tenant)))]);
+        self.shared.tenants.write().insert(tenant);
+    }
+
+    /// Notes that a tenant has a package, or has it no longer.
+    pub(super) fn hold(&self, tenant: TenantId, package: Digest, holds: bool) {
+        let key = Item::Holding(tenant, package).key();
+        let mut holdings = self.shared.holdings.write();
+        if holds {
+            holdings.insert((tenant, package));
+        } else {
+            holdings.remove(&(tenant, package));
+        }
+        self.shared.overlay.apply([(key, holds.then(Bytes::new))]);
+    }
+
+    /// Forgets who has had a package that is gone.
+    pub(super) fn forget_holders(&self, package: Digest) {
+        let all = self.shared.holdings.read();
+        let gone: Vec<_> =
+            all.iter().filter(|(_, held)| *held == package).map(|(tenant, _)| *tenant).collect();
+        drop(all);
+        gone.into_iter().for_each(|tenant| self.hold(tenant, package, false));
+    }
+
     pub(super) fn change_token(&self, change: TokenChange) {
         let key = |name| Item::Token(name).key();
         match change {

@@ -25,6 +25,7 @@ use crate::records::consent::ConsentRecord;
 use crate::records::installation::{Installation, Revision};
 use crate::records::intent::{Asked, Driven};
 use crate::records::owner::AppOwner;
+use crate::records::tenant::TenantRecord;
 use crate::records::token::TokenRecord;
 use ironloom_apps::manifest::Manifest;
 use ironloom_storage::store::{Item, Key, KeyKind, KeyRange, StateCache, Storage};
@@ -193,8 +194,22 @@ impl Loader<'_> {
         self.owners(shared)?;
         self.catalogs(shared)?;
         self.consents(shared)?;
+        self.tenants(shared)?;
         self.tokens(shared)?;
         shared.load_audit().map_err(|problem| OpenError::Value { key: "audit log".to_owned(), problem })
+    }
+
+    fn tenants(&self, shared: &Shared) -> Result<(), OpenError> {
+        self.each(KeyKind::Holding, |key, _| {
+            if let Some(Item::Holding(tenant, package)) = key.parse() {
+                shared.holdings.write().insert((tenant, package));
+            }
+            Ok(())
+        })?;
+        self.each_decoded(KeyKind::Tenant, |_, tenant: TenantRecord| {
+            shared.tenants.write().insert(tenant);
+            Ok(())
+        })
     }
 
     fn tokens(&self, shared: &Shared) -> Result<(), OpenError> {

@@ -19,6 +19,8 @@ pub(crate) struct Names {
     pub(super) by_number: Vec<Option<NewPoint>>,
     /// Pages that changed since they were last written to the store.
     pub(super) dirty: Vec<bool>,
+    /// The number of points of each tenant.
+    counts: HashMap<TenantId, usize>,
     /// The points below `apps/` of each tenant, by the segment behind it, in the order of their numbers.
     outputs: HashMap<TenantId, HashMap<Box<str>, Vec<PointNumber>>>,
     /// The words of people for points.
@@ -101,6 +103,11 @@ impl Names {
         self.by_number.len()
     }
 
+    /// The number of a tenant's points.
+    pub(crate) fn count_of(&self, tenant: TenantId) -> usize {
+        self.counts.get(&tenant).copied().unwrap_or_default()
+    }
+
     /// The number of points.
     pub(crate) fn count(&self) -> usize {
         self.by_path.len()
@@ -131,6 +138,7 @@ impl Names {
         if let Some(point) = &point {
             let hash = self.by_path.hash(&(point.path.tenant(), point.path.as_str()));
             self.by_path.insert(hash, number.0);
+            *self.counts.entry(point.path.tenant()).or_default() += 1;
             if let Some(installation) = of_output(&point.path) {
                 let outputs = self.outputs.entry(point.path.tenant()).or_default();
                 match outputs.get_mut(installation) {
@@ -155,6 +163,9 @@ impl Names {
             self.descriptions.remove(number);
             let hash = self.by_path.hash(&(point.path.tenant(), point.path.as_str()));
             self.by_path.remove(hash, number.0);
+            if let Some(count) = self.counts.get_mut(&point.path.tenant()) {
+                *count -= 1;
+            }
             let Some(installation) = of_output(&point.path) else { continue };
             // All of them at once, at the first.
             let outputs = self.outputs.get_mut(&point.path.tenant());

@@ -175,6 +175,8 @@ impl Numberer {
             | AdminRecord::ConnectorRemoved { .. }
             | AdminRecord::CatalogSet(_)
             | AdminRecord::CatalogRemoved { .. }
+            | AdminRecord::PackageHeld { .. }
+            | AdminRecord::Tenant(_)
             | AdminRecord::Token(_)
             | AdminRecord::Audit(_)
             | AdminRecord::ConsentAsked(_)

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::super::pages::Filling;
 use super::super::{Node, problems};
 use crate::api::facade::{
-    Answer, AuditCheckpoint, AuditEntry, AuditQuery, Order, Page, PageQuery, Place, Problem,
+    Answer, AuditCheckpoint, AuditEntry, AuditQuery, Chains, Order, Page, PageQuery, Place, Problem,
 };
 use crate::fold::Shared;
 use crate::fold::audit::First;
@@ -18,10 +18,11 @@ const AT_ONCE: usize = 256;
 const MOST_LOOKED_AT: usize = 50_000;
 
 impl Node {
-    pub(in crate::node) fn list_entries(&self, query: &AuditQuery) -> Answer<Page<AuditEntry>> {
+    pub(in crate::node) fn list_entries(&self, sees: Chains, query: &AuditQuery) -> Answer<Page<AuditEntry>> {
         let places = query.page.after.as_deref().map_or(Ok(BTreeMap::new()), places)?;
         let heads = self.shared.audit.heads();
         let wanted = heads.all().map(|(chain, _)| chain);
+        let wanted = wanted.filter(|chain| sees.have(*chain));
         let wanted = wanted.filter(|chain| query.chain.is_none_or(|only| only == *chain));
         let mut merged = Merged {
             shared: &self.shared,
@@ -51,9 +52,13 @@ impl Node {
         Ok(Page { items: page.items, next: Some(merged.places()) })
     }
 
-    pub(in crate::node) fn list_checkpoints(&self, query: &PageQuery) -> Answer<Page<AuditCheckpoint>> {
+    pub(in crate::node) fn list_checkpoints(
+        &self,
+        sees: Chains,
+        query: &PageQuery,
+    ) -> Answer<Page<AuditCheckpoint>> {
         let behind = query.after.as_deref().map(place).transpose()?;
-        let found = self.shared.checkpoints(behind, query.limit + 1);
+        let found = self.shared.checkpoints(behind, query.limit + 1, |chain| sees.have(chain));
         let found = found.map_err(|error| problems::internal(&error))?;
         let mut page = Filling::new(query.limit);
         let mut last = None;
@@ -73,7 +78,8 @@ impl Node {
         for (chain, _) in self.shared.audit.heads().all() {
             let Some((number, _)) = self.shared.audit.signed(chain) else { continue };
             let behind = number.checked_sub(1).map(|before| (chain, before));
-            let found = self.shared.checkpoints(behind, 1).map_err(|error| problems::internal(&error))?;
+            let found =
+                self.shared.checkpoints(behind, 1, |_| true).map_err(|error| problems::internal(&error))?;
             for one in found {
                 items.push(shown(one)?);
             }

@@ -89,7 +89,7 @@ impl Node {
         let (app, publisher) = catalog.offered(&id).ok_or_else(|| no_offer(&id))?;
         let listed = Listed { catalog: &name, id: &id, version: &version, keys: &publisher.keys };
         // One that was sent without its publisher's signature gets it now.
-        let known = self.known(version.digest);
+        let known = self.known_or_404(tenant, version.digest).ok();
         if let Some(known) = known.filter(|known| known.record.signers.contains(&app.key)) {
             listed.check(&known.manifest, known.record.digest, &known.record.signers)?;
             return Ok((info(&known), false));
@@ -126,7 +126,7 @@ impl Node {
             let signers: Vec<PublicKey> = package.signed.signers().collect();
             listed.check(&package.manifest, package.digest, &signers)
         };
-        Arc::clone(&self).take_package(Bytes::from(bytes), check).await
+        Arc::clone(&self).take_package(tenant, Bytes::from(bytes), check).await
     }
 }
 

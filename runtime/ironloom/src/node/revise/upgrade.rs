@@ -43,7 +43,7 @@ impl Node {
 
     /// The package that an installation is to have: of the same app, by the same publisher.
     pub(super) fn next_package(&self, lane: &Lane, package: Digest) -> Answer<Arc<KnownPackage>> {
-        let known = self.known_or_422(package)?;
+        let known = self.known_or_422(lane.id.tenant(), package)?;
         let (app, is) = (&lane.installation().app, &known.manifest);
         if is.id == *app {
             let mut trust = self.trust(lane.id.tenant());

@@ -15,7 +15,7 @@ use crate::node::copies::AT_A_TIME;
 use crate::records::installation::{Trial, WentBack};
 use crate::records::lane::Quarantine;
 use ironloom_trust::audit::{Chain, Outcome, Said};
-use ironloom_types::ids::{Generation, TenantId};
+use ironloom_types::ids::Generation;
 
 /// Installations that are named at most.
 const MOST_NOTES: usize = 10;
@@ -70,7 +70,7 @@ impl Node {
         let failure = Failure { at: Instant::now(), why: why.clone(), is_quarantined };
         let before = self.admin.stuck.lock().insert(lane.generation, failure);
         if is_quarantined && before.is_none_or(|before| before.why != why) {
-            let chain = Chain::Tenant(TenantId::MAIN);
+            let chain = Chain::Tenant(id.tenant());
             let said = by_the_host(chain, "rollback", format!("installations/{id}"), &why);
             drop(self.write_entry(Said { outcome: Outcome::Refused, ..said }));
         }

@@ -32,15 +32,15 @@ fn settled(value: Option<f64>) -> Settled {
 
 #[test]
 fn ends_of_set_points_are_told_in_words_with_the_digest_of_all_of_them() {
-    assert_eq!(ended(&[]), None);
+    assert_eq!(ended(TenantId::MAIN, &[]), None);
     let id = settled(None).place.unwrap().id();
-    let said = ended(&[settled(Some(16.5)), settled(None)]).unwrap();
+    let said = ended(TenantId::MAIN, &[settled(Some(16.5)), settled(None)]).unwrap();
     let lines = format!("{id}: plant/7/limit = 16.5, rejected (nobody has subscribed)\n{id}: ended\n");
     assert_eq!((&*said.who, &*said.action, &*said.detail), ("-host", "endSetPoints", &*lines));
     assert_eq!(said.digest, Some(Digest::of(lines.as_bytes())));
     // Of many, the beginning is told, and the digest is still that of all.
     let many: Vec<Settled> = (0..1_000).map(|_| settled(Some(1.0))).collect();
-    let said = ended(&many).unwrap();
+    let said = ended(TenantId::MAIN, &many).unwrap();
     let all = said.detail.clone();
     let bounded = said.bounded();
     assert!(bounded.detail.len() <= 1_024);
@@ -58,7 +58,7 @@ fn an_entry_comes_back_with_its_record_and_has_room_in_it() {
         resource: long.clone(),
         problem: long.clone(),
         detail: long,
-        ..of_lines("", "", String::new(), "x")
+        ..of_lines(TenantId::MAIN, "", "", String::new(), "x")
     };
     let entry = heads.append(said, Timestamp(u64::MAX));
     let mut body = Vec::new();

@@ -62,6 +62,10 @@ kinds! {
     AppOwner = 29, "owner of an app id";
     /// A catalog that people added, by name.
     Catalog = 30, "catalog";
+    /// That a tenant has a package.
+    Holding = 11, "package of a tenant";
+    /// A tenant, by number.
+    Tenant = 14, "tenant";
     /// A token of a person or a machine, by name.
     Token = 31, "token";
     /// An upgrade that waits for consent, by installation.

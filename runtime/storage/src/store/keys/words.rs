@@ -12,7 +12,7 @@ impl fmt::Display for Key {
         };
         f.write_str(item.kind().words())?;
         match &item {
-            Item::Format | Item::Epoch | Item::Folded | Item::Log => {}
+            Item::Format | Item::Epoch | Item::Folded | Item::Log | Item::Tenant(_) => {}
             Item::PointPage(page) | Item::LatestPage(page) | Item::AlarmNews(page) => write!(f, " {page}")?,
             Item::Installation(_, name)
             | Item::Driven(_, name)
@@ -31,7 +31,7 @@ impl fmt::Display for Key {
             }
             Item::Idempotency(hash) => write!(f, " {}", Digest(*hash).hex())?,
             Item::Block(_, first) => write!(f, " from sequence {first}")?,
-            Item::Package(digest) => write!(f, " {digest}")?,
+            Item::Package(digest) | Item::Holding(_, digest) => write!(f, " {digest}")?,
             Item::Lane(generation) => write!(f, " {generation}")?,
             Item::State(generation, key) => write!(f, " {key:?} of generation {generation}")?,
             Item::Timer(generation, name) => write!(f, " {name:?} of generation {generation}")?,

@@ -54,6 +54,8 @@ impl Owned {
             KeyKind::Connector => Item::Connector(&self.first),
             KeyKind::AppOwner => Item::AppOwner(tenant, &self.first),
             KeyKind::Catalog => Item::Catalog(&self.first),
+            KeyKind::Holding => Item::Holding(tenant, Digest(self.hash)),
+            KeyKind::Tenant => Item::Tenant(tenant),
             KeyKind::Token => Item::Token(&self.first),
             KeyKind::Consent => Item::Consent(tenant, &self.first),
             KeyKind::AuditEntry => Item::AuditEntry(7, self.number),
@@ -102,7 +104,7 @@ impl Owned {
         };
         let second = if self.kind == KeyKind::Alarm { self.second.clone() } else { String::new() };
         let hash = match self.kind {
-            KeyKind::Idempotency | KeyKind::Package => self.hash,
+            KeyKind::Idempotency | KeyKind::Package | KeyKind::Holding => self.hash,
             _ => [0; 32],
         };
         let generation =
@@ -250,6 +252,8 @@ fn the_bytes_of_keys_are_these() {
         (Item::Connector("plant"), with(28, 0, b"plant")),
         (Item::AppOwner(other, "com.example.a"), of_other(29, b"com.example.a")),
         (Item::Catalog("plant"), with(30, 0, b"plant")),
+        (Item::Holding(other, Digest([8; 32])), of_other(11, &[8; 32])),
+        (Item::Tenant(other), of_other(14, b"")),
         (Item::Token("anna"), with(31, 0, b"anna")),
         (Item::Consent(other, "pigs"), of_other(15, b"pigs")),
         (Item::AuditEntry(258, 9), with(12, 0, &[0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 9])),
