@@ -327,7 +327,7 @@ fn on_loopback_nobody_needs_a_token_unless_it_is_said_and_a_wrong_one_is_refused
     let server = Setup::new()?.start()?;
     server.client().get("/v1/tokens")?.json()?;
     let me = server.client().get("/v1/me")?.json()?;
-    assert_eq!(me, json!({"name": null, "role": null, "expires": null}));
+    assert_eq!(me, json!({"name": null, "role": null, "tenant": "main", "expires": null}));
     let shown = command(&server, &["token", "show"], None)?;
     ensure!(String::from_utf8(shown.stdout)?.contains("none is needed here"));
     let unknown = format!("ilm_{}", "A".repeat(43));
@@ -440,6 +440,10 @@ const ADMINISTER: &str = "
     put /v1/connectors/{name}
     put /v1/log-level
     post /v1/reload
+    get /v1/tenants
+    post /v1/tenants
+    get /v1/tenants/{name}
+    put /v1/tenants/{name}
     get /v1/tokens
     post /v1/tokens
     delete /v1/tokens/{name}

@@ -125,9 +125,9 @@ impl Target {
             Self::Unbound => false,
             Self::Pattern { pattern, .. } => pattern.matches(path),
             Self::Default { prefix } => {
-                let rest = path.as_str().strip_prefix(prefix.as_str());
-                path.tenant() == prefix.tenant()
-                    && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                let rest =
+                    path.as_str().strip_prefix(prefix.as_str()).filter(|_| path.tenant() == prefix.tenant());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
         }
     }
@@ -235,9 +235,10 @@ impl Bindings {
             problem,
         };
         let parts: Vec<&str> = if entity.is_empty() { Vec::new() } else { entity.split('/').collect() };
-        for part in &parts {
-            check_segment(part).map_err(|problem| refuse(format!("it {problem}")))?;
-        }
+        parts
+            .iter()
+            .try_for_each(|part| check_segment(part))
+            .map_err(|problem| refuse(format!("it {problem}")))?;
         let (tenant, path) = match &output.target {
             Target::Unbound => return Err(ResolveError::Unbound(output.name.clone())),
             Target::Default { prefix } if parts.is_empty() => return Ok(prefix.clone()),

@@ -85,9 +85,8 @@ pub(super) async fn push(
 ) -> Result<Response, Problem> {
     guard::need_type(&headers, &[NDJSON_TYPE, JSON_TYPE, ARROW_TYPE])?;
     let mode = if params.flag("partial")? { Mode::PARTIAL } else { Mode::WHOLE };
-    let tenant = principal.tenant();
     let key = idempotency_key(&headers)?.map(|key| own_key(key, &principal).into_bytes());
-    let wait = Wait::of(&mut params)?;
+    let (wait, tenant) = (Wait::of(&mut params)?, params.tenant());
     let body = body::take(&api.memory.readings, held.as_deref(), &headers, body, MAX_BODY).await?;
     let Read { mut parsed, key, share } = match guard::media_type(&headers).as_deref() {
         Some(ARROW_TYPE) => read_arrow(&api, tenant, body, mode, key).await?,

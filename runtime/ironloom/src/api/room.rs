@@ -11,8 +11,8 @@ use super::intake::Parsed;
 use super::problem::Problem;
 use super::push::unread;
 use crate::aside::aside;
-use ironloom_types::readings::{Columns, NewPoint};
 use ironloom_types::ids::TenantId;
+use ironloom_types::readings::{Columns, NewPoint};
 
 /// The longest that a request waits; then it is refused, and may come again.
 const LONGEST: Duration = Duration::from_secs(5);

@@ -283,9 +283,7 @@ impl Applier {
         match record {
             AdminRecord::PackageAdded(record) => self.add_package(*record),
             AdminRecord::PackageRemoved(digest) => {
-                self.shared.packages.write().remove(&digest);
-                self.shared.overlay.apply([(Item::Package(digest).key(), None)]);
-                self.forget_holders(digest);
+                self.remove_package(digest);
             }
             AdminRecord::Compiled { package, compiled } => self.compile_package(package, compiled),
             AdminRecord::Installed(new) => new.into_iter().for_each(|new| self.install(new)),

@@ -28,7 +28,7 @@ use super::submission::{
 };
 use crate::records::admin::{AdminRecord, FROM_HERE};
 use crate::records::commit::{CommitHead, StateChanges};
-use crate::records::readings::{Idempotency, Receipt};
+use crate::records::readings::{Idempotency, ReadingsHead, Receipt};
 use crate::records::{NumberedPoint, admin, audit, commit, readings};
 use crate::telemetry::Seconds;
 use ironloom_storage::journal::Chunk;
@@ -40,6 +40,7 @@ use ironloom_types::ids::{
     TenantId,
 };
 use ironloom_types::limits::MAX_POINTS;
+use ironloom_types::readings::{Columns, NewPoint};
 
 /// A sealed item, as the fold takes it over once it is flushed.
 #[derive(Debug)]
@@ -207,18 +208,7 @@ impl Numberer {
 
     fn readings(&mut self, item: ReadingsSubmission, body: &mut Vec<u8>) -> Seal<Stamped> {
         let ReadingsSubmission { tenant, head, new_points, mut columns, place, reply } = item;
-        assert!(
-            new_points.iter().all(|point| point.path.tenant() == tenant),
-            "a record makes points of its own tenant alone"
-        );
-        let is_alone = matches!(
-            head.receipt,
-            Some(Receipt::Stream { .. } | Receipt::Outbox(_) | Receipt::Published { .. })
-        );
-        assert!(
-            is_alone || !new_points.is_empty() || !columns.is_empty(),
-            "only a stream's place, the outbox's, what was published or new points may stand in a record without readings"
-        );
+        check_form(tenant, &head, &new_points, &columns);
         let limit = match head.receipt {
             Some(Receipt::Outputs { generation, .. }) if self.numbers.live.get(generation).is_none() => {
                 let _ = reply.send(Err(Refusal::Gone));
@@ -353,6 +343,17 @@ impl Numberer {
         let sealed = Sealed::Admin { record, reply: Some(reply) };
         Self::record(RecordKind::Admin, admin::VERSION, tenant, next, time, sealed, entry)
     }
+}
+
+/// What holds of each record of readings.
+fn check_form(tenant: TenantId, head: &ReadingsHead, new_points: &[NewPoint], columns: &Columns) {
+    assert!(new_points.iter().all(|new| new.path.tenant() == tenant), "a record makes its tenant's points");
+    let is_alone =
+        matches!(head.receipt, Some(Receipt::Stream { .. } | Receipt::Outbox(_) | Receipt::Published { .. }));
+    assert!(
+        is_alone || !new_points.is_empty() || !columns.is_empty(),
+        "only a stream's place, the outbox's, what was published or new points may stand in a record without readings"
+    );
 }
 
 /// Something that isn't written.

@@ -20,6 +20,7 @@ use crate::records::admin::{NewInstallation, PackageRecord};
 use crate::records::alarm::{AlarmState, testing};
 use crate::records::commit::DeadLetter;
 use crate::records::installation::Revision;
+use crate::records::installation::Standing;
 use crate::records::lane::{Episodes, LaneMeta};
 use ironloom_apps::binding::{Bindings, Patterns};
 use ironloom_apps::manifest::Manifest;

@@ -10,7 +10,7 @@ use ironloom_types::ids::{TenantId, TenantName};
 /// The most tenants.
 pub(crate) const MOST_TENANTS: usize = 100_000;
 
-/// An enterprise.
+/// A tenant as somebody added it. Of `main` there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TenantRecord {
     /// Never given twice.

@@ -281,3 +281,47 @@ impl BlockIndex {
         used
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Chunk, block};
+    use super::*;
+    use ironloom_types::ids::Generation;
+    use ironloom_types::readings::{Columns, Quality, ValueRef};
+
+    fn entry(first: u64, location: Location) -> Entry {
+        let mut columns = Columns::default();
+        for _ in 0..3 {
+            columns.push(PointNumber(0), Timestamp(1), Quality::Good, ValueRef::Missing);
+        }
+        let (time, none) = (Timestamp(1), Generation(0));
+        let chunk = Chunk::of_record(TenantId::MAIN, Sequence(first), time, 0, none, columns);
+        Entry::new(&block::encode(StreamId::MAIN, &chunk).unwrap().header, location)
+    }
+
+    proptest! {
+        #[test]
+        fn the_next_files_are_found_whosever_blocks_they_hold(
+            files in prop::collection::vec((1..4_u32, 1..9_u32), 0..60),
+            after in 0..9_u32,
+            most in 1..5_usize,
+        ) {
+            let mut files = files;
+            files.sort_by_key(|(_, file)| *file);
+            let (mut index, mut used) = (BlockIndex::default(), BTreeMap::new());
+            let mut next = [1; 4];
+            for (at, (tenant, file)) in files.into_iter().enumerate() {
+                let location = Location { file, offset: at as u32 * 100, length: 50 };
+                let block = entry(next[tenant as usize], location);
+                next[tenant as usize] += 3;
+                index.push(TenantId(tenant), StreamId::MAIN, block).unwrap();
+                used.insert(file, location.end());
+            }
+            prop_assert_eq!(index.used_files(), used.clone());
+            let expected: Vec<_> = used.into_iter().filter(|(file, _)| *file > after).take(most).collect();
+            prop_assert_eq!(index.files_after(after, most), expected);
+        }
+    }
+}

@@ -520,30 +520,6 @@ fn a_block_out_of_order_is_refused() {
     assert_eq!(index.span(TenantId::MAIN, StreamId::MAIN), Some((Sequence(4), Sequence(9))));
 }
 
-proptest! {
-    #[test]
-    fn the_next_files_are_found_whosever_blocks_they_hold(
-        files in prop::collection::vec((1..4_u32, 1..9_u32), 0..60),
-        after in 0..9_u32,
-        most in 1..5_usize,
-    ) {
-        let mut files = files;
-        files.sort_by_key(|(_, file)| *file);
-        let (mut index, mut used) = (BlockIndex::default(), std::collections::BTreeMap::new());
-        let mut next = [1; 4];
-        for (at, (tenant, file)) in files.into_iter().enumerate() {
-            let block = encode(&chunk_of(next[tenant as usize], &[many(3, 1, |_| Value::Missing)]));
-            next[tenant as usize] += 3;
-            let location = Location { file, offset: at as u32 * 100, length: 50 };
-            index.push(TenantId(tenant), StreamId::MAIN, Entry::new(&block.header, location)).unwrap();
-            used.insert(file, location.end());
-        }
-        prop_assert_eq!(index.used_files(), used.clone());
-        let expected: Vec<_> = used.into_iter().filter(|(file, _)| *file > after).take(most).collect();
-        prop_assert_eq!(index.files_after(after, most), expected);
-    }
-}
-
 #[test]
 fn a_block_that_lies_where_another_should_is_named() {
     let folder = tempfile::tempdir().unwrap();

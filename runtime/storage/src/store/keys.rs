@@ -18,7 +18,7 @@ mod words;
 use bytes::Bytes;
 
 pub use self::kind::KeyKind;
-use self::parts::{numbers, read_escaped, text, write_escaped};
+use self::parts::{number, numbers, read_escaped, text, write_escaped};
 pub use self::range::KeyRange;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, Generation, Ordinal, Revision, Sequence, StreamId, TenantId};
@@ -85,7 +85,7 @@ pub enum Item<'a> {
     Catalog(&'a str),
     /// That a tenant has a package.
     Holding(TenantId, Digest),
-    /// A tenant.
+    /// A tenant that was added.
     Tenant(TenantId),
     /// A token of a person or a machine, by name.
     Token(&'a str),
@@ -155,7 +155,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Its key.
+    /// The key under which it stands, with whose it is.
     pub fn key(&self) -> Key {
         let mut bytes = head(self.kind(), self.tenant(), self.generation().unwrap_or_default());
         self.write_name(&mut bytes);
@@ -234,12 +234,12 @@ impl<'a> Item<'a> {
             KeyKind::Epoch => Self::Epoch,
             KeyKind::Folded => Self::Folded,
             KeyKind::Log => Self::Log,
-            KeyKind::PointPage => Self::PointPage(u32::from_be_bytes(name.try_into().ok()?)),
-            KeyKind::LatestPage => Self::LatestPage(u32::from_be_bytes(name.try_into().ok()?)),
+            KeyKind::PointPage => Self::PointPage(number(name)?),
+            KeyKind::LatestPage => Self::LatestPage(number(name)?),
             KeyKind::Installation => Self::Installation(tenant, text(name)?),
             KeyKind::Revision => {
                 let (installation, number) = read_escaped(name)?;
-                Self::Revision(tenant, installation, Revision(u32::from_be_bytes(number.try_into().ok()?)))
+                Self::Revision(tenant, installation, Revision(parts::number(number)?))
             }
             KeyKind::Receipt => Self::Receipt(text(name)?),
             KeyKind::Idempotency => Self::Idempotency(name.try_into().ok()?),
@@ -256,11 +256,10 @@ impl<'a> Item<'a> {
             KeyKind::DeadLetter => Self::DeadLetter(generation, u64::from_be_bytes(name.try_into().ok()?)),
             KeyKind::Invocation => {
                 let (ordinal, attempt) = name.split_first_chunk::<8>()?;
-                let attempt = u32::from_be_bytes(attempt.try_into().ok()?);
-                Self::Invocation(generation, Ordinal(u64::from_be_bytes(*ordinal)), attempt)
+                Self::Invocation(generation, Ordinal(u64::from_be_bytes(*ordinal)), number(attempt)?)
             }
             KeyKind::Driven => Self::Driven(tenant, text(name)?),
-            KeyKind::AlarmNews => Self::AlarmNews(u32::from_be_bytes(name.try_into().ok()?)),
+            KeyKind::AlarmNews => Self::AlarmNews(number(name)?),
             KeyKind::Connector => Self::Connector(text(name)?),
             KeyKind::AppOwner => Self::AppOwner(tenant, text(name)?),
             KeyKind::Catalog => Self::Catalog(text(name)?),
@@ -270,35 +269,25 @@ impl<'a> Item<'a> {
             KeyKind::Consent => Self::Consent(tenant, text(name)?),
             KeyKind::Intent => {
                 let (ordinal, index) = name.split_first_chunk::<8>()?;
-                let index = u32::from_be_bytes(index.try_into().ok()?);
-                Self::Intent(generation, Ordinal(u64::from_be_bytes(*ordinal)), index)
+                Self::Intent(generation, Ordinal(u64::from_be_bytes(*ordinal)), number(index)?)
             }
             KeyKind::Episode => {
-                let [since, number] = numbers(name)?;
-                Self::Episode(generation, Timestamp(since), number)
+                let [since, count] = numbers(name)?;
+                Self::Episode(generation, Timestamp(since), count)
             }
             KeyKind::AuditEntry => numbers(name).map(|[chain, number]| Self::AuditEntry(chain, number))?,
             KeyKind::AuditCheckpoint => {
                 numbers(name).map(|[chain, number]| Self::AuditCheckpoint(chain, number))?
             }
-            KeyKind::PastRevision => {
-                Self::PastRevision(generation, Revision(u32::from_be_bytes(name.try_into().ok()?)))
-            }
+            KeyKind::PastRevision => Self::PastRevision(generation, Revision(number(name)?)),
             KeyKind::EpisodeTime => {
                 let [since, of, number] = numbers(name)?;
                 Self::EpisodeTime(Timestamp(since), Generation(of), number)
             }
         };
         // What has no name of its own, or no generation, has nothing there either.
-        let named = !matches!(
-            kind,
-            KeyKind::Format
-                | KeyKind::Epoch
-                | KeyKind::Folded
-                | KeyKind::Log
-                | KeyKind::Lane
-                | KeyKind::Tenant
-        );
+        use KeyKind::{Epoch, Folded, Format, Lane, Log, Tenant};
+        let named = !matches!(kind, Format | Epoch | Folded | Log | Lane | Tenant);
         let is_whose = item.tenant() == tenant && item.generation().unwrap_or_default() == generation;
         let well_formed = (named || name.is_empty()) && is_whose;
         well_formed.then_some(item)

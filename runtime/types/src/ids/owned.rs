@@ -100,7 +100,7 @@ owned_name! {
 }
 
 impl PointPath {
-    /// Whether only the runtime may write this point.
+    /// Says if only the runtime may write this point.
     pub fn is_reserved(&self) -> bool {
         self.text.split('/').next() == Some(RESERVED_SEGMENT)
     }

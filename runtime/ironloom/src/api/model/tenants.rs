@@ -28,7 +28,7 @@ pub(crate) struct TenantQuotas {
     pub installations: Option<u32>,
 }
 
-/// A tenant.
+/// A tenant with what it has, counted now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct TenantInfo {
     #[schema(value_type = String)]

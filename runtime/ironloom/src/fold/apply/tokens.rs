@@ -27,8 +27,10 @@ impl Applier {
         self.shared.overlay.apply([(key, holds.then(Bytes::new))]);
     }
 
-    /// Forgets who has had a package that is gone.
-    pub(super) fn forget_holders(&self, package: Digest) {
+    /// Forgets a package, and who has had it.
+    pub(super) fn remove_package(&self, package: Digest) {
+        self.shared.packages.write().remove(&package);
+        self.shared.overlay.apply([(Item::Package(package).key(), None)]);
         let all = self.shared.holdings.read();
         let gone: Vec<_> =
             all.iter().filter(|(_, held)| *held == package).map(|(tenant, _)| *tenant).collect();

@@ -91,12 +91,10 @@ impl Node {
         for (at, (request, known)) in requests.iter().zip(&known).enumerate() {
             let Some(known) = known else { continue };
             let kept = wrong.take(at, self.to_adopt(request, &known.manifest));
-            let first = self.shared.journal.of(request.id.tenant()).first();
+            let (tenant, first) = (request.id.tenant(), self.shared.journal.of(request.id.tenant()).first());
             let cursor = match &kept {
                 Some(Some(kept)) => Some(kept.cursor(first)),
-                Some(None) => {
-                    wrong.take(at, self.cursor(request.id.tenant(), request.from.unwrap_or_default()))
-                }
+                Some(None) => wrong.take(at, self.cursor(tenant, request.from.unwrap_or_default())),
                 None => None,
             };
             let changes = self.shared.routing.read().changes();
@@ -136,7 +134,7 @@ impl Node {
             wiring.insert(&request.id, &plan.bindings);
             let matches = self.all_matches(&plan, &mut samples_left);
             let matched = || prepared.matches().iter().map(|(point, _)| *point).collect();
-            let backlog = wrong.take(at, self.count_readings(request.id.tenant(), cursor, matched, counting));
+            let backlog = wrong.take(at, self.count_readings(tenant, cursor, matched, counting));
             let Some(backlog) = backlog else { continue };
             planned.push(Planned { plan, matches, cursor, backlog, kept, consent });
             routes.push(PreparedRoutes { routes: prepared, changes });

@@ -2,7 +2,12 @@
 
 use std::borrow::Cow;
 
-/// So many numbers, and nothing else.
+/// One number of 32 bits, and nothing else.
+pub(super) fn number(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// So many numbers of 64 bits, and nothing else.
 pub(super) fn numbers<const N: usize>(bytes: &[u8]) -> Option<[u64; N]> {
     let (parts, rest) = bytes.as_chunks::<8>();
     let parts: &[[u8; 8]; N] = parts.try_into().ok()?;
