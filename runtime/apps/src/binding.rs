@@ -367,10 +367,8 @@ fn bind_input(
         problems.push(Problem::of(&field, message).because(Cause::Unbound).hint(hint));
     }
     if asked.len() > MAX_PATTERNS {
-        problems.push(Problem::of(
-            &field,
-            format!("has {} patterns; at most {MAX_PATTERNS} are allowed", asked.len()),
-        ));
+        let message = format!("has {} patterns; at most {MAX_PATTERNS} are allowed", asked.len());
+        problems.push(Problem::of(&field, message));
     }
     if let Some((first, others)) = patterns.split_first() {
         for other in others.iter().filter(|other| !other.captures().eq(first.captures())) {
