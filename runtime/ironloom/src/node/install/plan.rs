@@ -103,8 +103,10 @@ impl Node {
             let (Some((mut plan, prepared)), Some(cursor), Some(kept)) = (plan, cursor, kept) else {
                 continue;
             };
+            let was = trust.owner_of(&known.manifest.id);
             let asked = consented(&mut trust, request, known, &plan);
             let Some(consent) = wrong.take(at, asked) else { continue };
+            plan.warnings.splice(0..0, trust.goes_over(&known.manifest.id, was));
             if let Some(kept) = &kept
                 && wrong.take(at, trust.check_same_publisher(&kept.ended)).is_none()
             {
