@@ -50,7 +50,7 @@ fn each_deed_is_told_once_with_who_and_with_which_result() -> Result<()> {
     let by_olga = |action, resource| ["olga", "operator", action, resource, "done", ""];
     let expected = [
         by_mia("addPackage", "packages", "done", ""),
-        by_mia("install", "installations", "done", ""),
+        by_mia("install", "installations/one", "done", ""),
         by_olga("pause", "installations/one"),
         by_olga("halt", "halt"),
         by_olga("release", "release"),
@@ -262,7 +262,12 @@ fn who_alters_an_export_is_found_and_the_entry_is_named() -> Result<()> {
         lines.retain(|line| line.starts_with("{\"entry\""));
     };
     altered(&export, &file, unsigned)?;
-    ensure!(plant.audit(&["verify", &file])?.status.success());
+    let nothing = plant.audit(&["verify", &file])?;
+    ensure!(!nothing.status.success() && said(&nothing).contains("has no checkpoint"), "{}", said(&nothing));
+    altered(&export, &file, |lines| lines.clear())?;
+    let empty = plant.audit(&["verify", &file])?;
+    ensure!(!empty.status.success() && said(&empty).contains("has no checkpoint"), "{}", said(&empty));
+    altered(&export, &file, unsigned)?;
     let kept = plant.file("kept.jsonl")?;
     ensure!(plant.audit(&["export", "--checkpoints", &kept])?.status.success());
     let against = plant.audit(&["verify", &file, "--checkpoint", &kept])?;

@@ -171,7 +171,7 @@ fn each_deed_of_an_apps_life_is_told_once() -> Result<()> {
     };
     let told = is_told(&plant)?;
     for (at, words) in [
-        (4, "installation rooms has revision 2"),
+        (4, "installation rooms has revision 2: version 0.1.0 to 0.2.0, package sha256:"),
         (6, "version 0.3.0 of installation rooms waits for consent"),
         (7, "the upgrade of installation rooms was refused"),
         (9, "installation rooms has revision 3"),

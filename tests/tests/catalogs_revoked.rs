@@ -38,7 +38,11 @@ fn a_further_signature_doesnt_hide_the_publishers_revoked_key() -> Result<()> {
     let against = client.installation("rooms")?["against"].clone();
     ensure!(against.as_str().is_some_and(|text| text.contains(&told)), "{against}");
     ensure!(client.get("/readyz")?.text().contains(&told));
-    refused(install(&server, "more", &both)?, 409, "publisher-changed", &maker.publisher)?;
+    let told = format!(
+        "belongs to {}, which has signed this package, and the catalog plant has revoked it: stolen",
+        maker.publisher
+    );
+    refused(install(&server, "more", &both)?, 409, "publisher-changed", &told)?;
     server.stop()?;
     Ok(())
 }
@@ -108,6 +112,35 @@ fn a_rotation_by_a_stolen_key_in_another_catalog_hands_nothing_over() -> Result<
     refresh(&server)?.json()?;
     let now = upgrade(json!({"package": taken}))?.json().context("the root's word")?;
     assert_eq!(now["version"], "0.9.0");
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
+fn whoever_takes_an_id_over_is_held_against_their_own_catalog() -> Result<()> {
+    let setup = Setup::new()?;
+    let (maker, farm) =
+        (Maker::new(&setup.folder().join("maker"))?, Maker::named(&setup.folder().join("farm"), "farm")?);
+    let server = setup.start()?;
+    maker.add_to(&server)?;
+    install(&server, "rooms", &fetch(&server, "0.1.0")?)?.json()?;
+    farm.plan(&format!("[[blocked]]\nid = \"{APP}\"\nversion = \"0.3.0\"\nreason = \"it loses pigs\""))?;
+    farm.publish()?;
+    farm.add_to(&server)?;
+    let takes_over = |version: &str| -> Result<ironloom_tests::http::Answer> {
+        let package = server.client().add_package(&signed(&farm.folder, version, &["publisher.key"])?)?;
+        let body = json!({
+            "id": "more", "package": package, "bindings": {"value": "room/{name}"}, "new_publisher": farm.publisher,
+        });
+        server.client().post("/v1/installations?dry-run=true", &body)
+    };
+    refused(
+        takes_over("0.3.0")?,
+        422,
+        "catalog",
+        &format!("the catalog farm blocks {APP} 0.3.0: it loses pigs"),
+    )?;
+    takes_over("0.2.0")?.json()?;
     server.stop()?;
     Ok(())
 }

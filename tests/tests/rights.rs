@@ -153,6 +153,8 @@ fn another_publisher_needs_a_new_consent_and_begins_anew() -> Result<()> {
     client.post("/v1/installations?dry-run=true", &wrong)?.problem(422)?;
     let shown = client.post("/v1/installations?dry-run=true", &named)?.json()?;
     assert_eq!(shown["consent"]["rights"]["publisher"], json!(b));
+    let warning = shown["warnings"][0].as_str().unwrap_or_default().to_owned();
+    ensure!(warning.contains(&format!(" goes over from {a} to {b}")), "{shown}");
     let upgrade = json!({"package": of_b});
     assert_eq!(client.patch("/v1/installations/sums", &upgrade)?.problem(409)?["kind"], "publisher-changed");
     let mut listener = Listener::new(client, "kinds=owner", None)?;

@@ -47,7 +47,7 @@ enum Command {
         /// Of one operation, such as pause or addToken
         #[arg(long)]
         action: Option<String>,
-        /// About resources that begin like this, such as installations/pigs
+        /// About resources that begin like this, such as installations/pigs, which has consents/pigs with it
         #[arg(long)]
         resource: Option<String>,
         /// With one result: done, refused or failed
@@ -162,7 +162,8 @@ fn verify(global: &Global, file: Option<&Path>, known: &[PathBuf], key: Option<P
             each(&client, ENTRIES, |entry| checked.entry_of(Line::Entry(Box::new(entry))))?;
         }
     }
-    checked.show(global)
+    let of = file.map_or_else(|| "the server's audit log".to_owned(), |path| path.display().to_string());
+    checked.show(global, &of)
 }
 
 fn export(global: &Global, path: &Path, checkpoints_alone: bool) -> Outcome {

@@ -95,6 +95,12 @@ fn of_catalog(text: &str) -> Option<(AppId, FetchRequest)> {
     Some((AppId::new(id).ok()?, FetchRequest { version, catalog, publisher: None }))
 }
 
+/// Returns the id of an app of a catalog that is named without a version: its newest is meant.
+pub(super) fn newest_of(text: &str) -> Option<AppId> {
+    let of_catalog = of_catalog(text).filter(|_| !Path::new(text).exists());
+    of_catalog.filter(|(_, request)| request.version.is_none()).map(|(id, _)| id)
+}
+
 /// The package as the server knows it, named by its digest, by the id of an app of a catalog, or sent there from a file.
 pub(super) fn upload(client: &Client, package: &str) -> Result<Uploaded, Failure> {
     upload_by(client, package, None)

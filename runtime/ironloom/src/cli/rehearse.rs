@@ -75,16 +75,21 @@ impl FromStr for Share {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (number, of) = match text.trim_end().strip_suffix('%') {
-            Some(number) => (number.trim_end(), 100.0),
-            None => (text.trim_end(), 1.0),
+        let (number, has_sign) = match text.trim_end().strip_suffix('%') {
+            Some(number) => (number.trim_end(), true),
+            None => (text.trim_end(), false),
         };
-        let share = number.parse::<f64>().map_err(|error| format!("{text:?}: {error}"))? / of;
-        if (0.0..=1.0).contains(&share) {
-            Ok(Self(share))
-        } else {
-            Err(format!("{text:?} is not from 0 to 100 %"))
+        let percent = number.parse::<f64>().map_err(|error| format!("{text:?}: {error}"))?;
+        if !(0.0..=100.0).contains(&percent) {
+            return Err(format!("{text:?} is not from 0 to 100 %"));
         }
+        // 0.5 may be meant as half a percent, or as half of all.
+        if !has_sign && percent != 0.0 {
+            return Err(format!(
+                "write {number}% if that many percent are meant: {text:?} doesn't say of what"
+            ));
+        }
+        Ok(Self(percent / 100.0))
     }
 }
 
@@ -213,9 +218,14 @@ impl Accepted {
         }
     }
 
+    /// The share that may differ.
+    fn most(self) -> f64 {
+        self.max_difference.map_or(0.0, |share| share.0)
+    }
+
     /// Fails where more differs than is accepted.
     fn check(self, report: &RehearsalReport) -> Outcome {
-        let (share, most) = (report.share(), self.max_difference.map_or(0.0, |share| share.0));
+        let (share, most) = (report.share(), self.most());
         if let Some(ended) = &report.ended {
             return Err(anyhow::anyhow!("the new version went no further: {}", clean(ended)).into());
         }
@@ -225,7 +235,9 @@ impl Accepted {
         }
         if share > most {
             let (share, most) = (text::percent(share), text::percent(most));
-            return Err(anyhow::anyhow!("{share} of what it does differ, and {most} is the most").into());
+            return Err(
+                anyhow::anyhow!("{share} of what the versions do differ, and {most} are allowed").into()
+            );
         }
         Ok(())
     }
@@ -266,7 +278,14 @@ impl Condition {
             text.lines().for_each(output::note);
             Ok(())
         })?;
-        self.accepted.check(&report)
+        self.accepted.check(&report)?;
+        if report.share() > 0.0 {
+            let (share, most) = (text::percent(report.share()), text::percent(self.accepted.most()));
+            output::note(&format!(
+                "{share} of what the versions do differ, and {most} are allowed: it goes on"
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -285,13 +304,17 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_a_number_or_a_percentage() {
+    fn a_share_is_a_percentage() {
         let share = |text: &str| text.parse::<Share>().map(|share| share.0);
         assert_eq!(share("0"), Ok(0.0));
-        assert_eq!(share("0.5"), Ok(0.5));
+        assert_eq!(share("0.5%"), Ok(0.005));
         assert_eq!(share("25 %"), Ok(0.25));
-        for wrong in ["", "%", "101%", "-1", "NaN", "1.5"] {
+        for wrong in ["", "%", "101%", "-1", "-1%", "NaN", "NaN%", "101"] {
             assert!(share(wrong).is_err(), "{wrong}");
+        }
+        for bare in ["0.5", "1", "50"] {
+            let said = share(bare).unwrap_err();
+            assert!(said.contains(&format!("write {bare}%")), "{said}");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::client::{Answer, Client, flag, segment};
 use super::consent::{self, Consenting};
 use super::failure::{Failure, Outcome};
 use super::install::{Asked, File, Given, Origin, limit_kind, misuse, read, slot};
-use super::packages::{Uploaded, stays, upload};
+use super::packages::{Uploaded, newest_of, stays, upload};
 use super::rehearse::Condition;
 use super::{Global, output};
 use crate::api::JSON_TYPE;
@@ -172,7 +172,11 @@ impl Change {
                 let package = package.map(str::to_owned).or(named);
                 let package = package
                     .ok_or_else(|| misuse("no package is named, neither as an argument nor by --with"))?;
-                upload(client, &package)?
+                let uploaded = upload(client, &package)?;
+                if newest_of(&package).is_some() {
+                    check_not_older(&package, &uploaded.info.version, &now)?;
+                }
+                uploaded
             }
             None => self.present(client, id, &now, named)?,
         };
@@ -295,6 +299,19 @@ impl Change {
     }
 }
 
+/// Refuses to go back to an older version that nobody has named.
+fn check_not_older(named: &str, newest: &str, now: &Installation) -> Outcome {
+    let version = |text: &str| semver::Version::parse(text).ok();
+    let is_older = version(newest).zip(version(&now.version)).is_some_and(|(newest, has)| newest < has);
+    if !is_older {
+        return Ok(());
+    }
+    let (id, has) = (&now.id, &now.version);
+    Err(Failure::Other(anyhow::anyhow!(
+        "{id} has version {has}, and {newest} is the newest of {named}: nothing is changed; {named}@{newest} goes back to it"
+    )))
+}
+
 /// Refuses what only an install has, and what is of another installation.
 fn check_file(asked: &Asked, id: &str) -> Outcome {
     if asked.adopt.is_some() {
@@ -403,6 +420,23 @@ mod tests {
         std::io::Write::write_all(&mut file, b"[grants.outputs.limit]\nallow = \"0..3\"\n").unwrap();
         let with = ["--with", file.path().to_str().unwrap(), "--grant", "limit=0..2"];
         assert_eq!(sent(&with)["revision"], Json::Null);
+    }
+
+    #[test]
+    fn an_app_without_a_version_never_goes_back_to_an_older_one() {
+        let mut newer = tests::installation(&json!({}));
+        newer["version"] = json!("0.2.0");
+        let upgrade = |named: &str, answers| tests::run(&["upgrade", "pigs", named], answers);
+        let (failure, asked) = upgrade("com.example.pigs", vec![Ok(newer.clone()), Ok(tests::package())]);
+        assert_eq!((failure.status(), asked.len()), (1, 2), "{failure}");
+        let said = failure.to_string();
+        assert!(said.contains("pigs has version 0.2.0, and 0.1.0 is the newest"), "{said}");
+        assert!(said.contains("com.example.pigs@0.1.0"), "{said}");
+        // Whoever names it means it.
+        let conflict = Err(Problem::conflict("revision", "another came in between"));
+        let (failure, asked) =
+            upgrade("com.example.pigs@0.1.0", vec![Ok(newer), Ok(tests::package()), conflict]);
+        assert_eq!((failure.status(), asked.len()), (5, 3), "{failure}");
     }
 
     #[test]

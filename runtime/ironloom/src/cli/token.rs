@@ -13,7 +13,7 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::TenantName;
 
 /// Tokens of people and machines. Whoever shows one may do what its role allows: viewer, operator, app-admin,
-/// platform-admin, or source for machines that only push readings.
+/// platform-admin, auditor for the audit log, or source for machines that only push readings.
 #[derive(Args, Debug)]
 pub(super) struct Tokens {
     #[command(subcommand)]
@@ -26,16 +26,16 @@ enum Command {
     Add {
         /// Whose or what for it is, such as anna or gateway-3
         name: TokenName,
-        /// viewer, operator, app-admin, platform-admin or source
+        /// viewer, operator, app-admin, platform-admin, auditor or source
         #[arg(long)]
         role: Role,
         /// The tenant whose data it is for; without it main
         #[arg(long, value_name = "NAME")]
         tenant: Option<TenantName>,
-        /// Worth something for this long, such as "90 d"
+        /// Valid for this long, such as "90 d"
         #[arg(long = "for", value_name = "TIME", conflicts_with = "until")]
         span: Option<Span>,
-        /// Worth something until then (RFC 3339)
+        /// Valid until then (RFC 3339)
         #[arg(long, value_name = "TIME")]
         until: Option<Timestamp>,
     },

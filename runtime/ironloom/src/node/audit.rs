@@ -1,5 +1,6 @@
 //! The audit log: entries that aren't in the records of their deeds, signed checkpoints, and retention.
 
+pub(super) mod before;
 mod list;
 mod refusals;
 mod repeats;

@@ -256,10 +256,10 @@ impl Node {
 
     /// Gives a change by an admin to the committer.
     fn hand_in(&self, record: AdminRecord) -> Answer<HandedIn> {
-        let told = told::told(&record);
+        let told = self.told_with_before(told::told(&record), &record);
         let deed = current().filter(|_| !audit::is_preparation(&record));
         let said = match &deed {
-            Some(deed) => Some(deed.said(Outcome::Done, "", &told)),
+            Some(deed) => Some(audit::before::named(deed.said(Outcome::Done, "", &told), &record)),
             None => audit::of_the_host(&record, &told),
         };
         let durable = submission::submit(&self.committer, record, said);

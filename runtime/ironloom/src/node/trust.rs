@@ -219,9 +219,48 @@ impl Trust<'_> {
         }
     }
 
+    /// Says that an id belongs to somebody else with this change than it `was` before.
+    pub(super) fn goes_over(&self, app: &AppId, was: Option<PublicKey>) -> Option<String> {
+        let (was, is) = was.zip(self.owner_of(app)).filter(|(was, is)| was != is)?;
+        let by = self.node.owner_of_app(self.tenant, app).and_then(|owner| owner.catalog);
+        let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
+        let is_successor = rules::successors(&words, app, was, by).contains(&is);
+        (!is_successor).then(|| {
+            format!(
+                "the id {app} goes over from {was} to {is}: what is installed of it by the first gets no more versions"
+            )
+        })
+    }
+
+    /// The signers that no catalog is against, nor against the package.
+    fn vouched(
+        &self,
+        words: &[Word<'_>],
+        known: &KnownPackage,
+        signers: &[PublicKey],
+        (named, by): (Named, Option<CatalogNumber>),
+    ) -> Answer<Vec<PublicKey>> {
+        let (app, version) = (&known.manifest.id, &known.manifest.version);
+        let version: semver::Version = version.parse().map_err(|error| problems::internal(&error))?;
+        let digest = known.record.digest;
+        let candidate = Candidate { id: app, version: &version, digest, signers, by, owner: None };
+        let check = |candidate| {
+            rules::check(words, candidate, Some(self.now)).map_err(|error| {
+                let problem = Problem::refused("catalog", error.to_string()).at(Place::field("package"));
+                problem.hint(format!("Nothing was changed. `ironloom catalog show {app}` says more."))
+            })
+        };
+        let mut signers = check(candidate)?;
+        if matches!(named, Named::NewPublisher(_)) {
+            // Those of whoever takes it over are heard as well.
+            signers = check(Candidate { signers: &signers, by: None, ..candidate })?;
+        }
+        Ok(signers)
+    }
+
     fn owner(&mut self, known: &KnownPackage, named: Named) -> Answer<Option<Box<AppOwner>>> {
         let publisher = named.key();
-        let (app, version) = (&known.manifest.id, &known.manifest.version);
+        let app = &known.manifest.id;
         let signers = self.policy.signers(app, &known.record.signers);
         let signers = signers.map_err(|error| not_allowed(known, &error))?;
         if let Some(name) = self.node.catalogs.without_index() {
@@ -233,13 +272,7 @@ impl Trust<'_> {
         self.policy
             .check_rights(&known.manifest, &categories(&words, app, by))
             .map_err(|error| not_allowed(known, &error))?;
-        let version: semver::Version = version.parse().map_err(|error| problems::internal(&error))?;
-        let digest = known.record.digest;
-        let candidate = Candidate { id: app, version: &version, digest, signers: &signers, by, owner: None };
-        let signers = rules::check(&words, candidate, Some(self.now)).map_err(|error| {
-            let problem = Problem::refused("catalog", error.to_string()).at(Place::field("package"));
-            problem.hint(format!("Nothing was changed. `ironloom catalog show {app}` says more."))
-        })?;
+        let signers = self.vouched(&words, known, &signers, (named, by))?;
         if let Some(missing) = publisher.filter(|key| !signers.contains(key)) {
             let detail = format!("the package isn't signed by {missing}, which was named as its publisher");
             return Err(Problem::refused("publisher", detail)
@@ -262,7 +295,7 @@ impl Trust<'_> {
                     (None, _) => {
                         return Err(match replaced {
                             Some(old) => key_replaced(known, *old, key),
-                            None => publisher_changed(known, key, since),
+                            None => publisher_changed(known, key, since, &words),
                         });
                     }
                 }
@@ -403,9 +436,22 @@ fn key_replaced(known: &KnownPackage, old: PublicKey, new: PublicKey) -> Problem
         .hint("Have its publisher sign this version with the new key, too. Nothing was changed.")
 }
 
-fn publisher_changed(known: &KnownPackage, key: PublicKey, since: Timestamp) -> Problem {
+fn publisher_changed(known: &KnownPackage, key: PublicKey, since: Timestamp, words: &[Word<'_>]) -> Problem {
     let app = &known.manifest.id;
     let signers = &known.record.signers;
+    if signers.contains(&key) {
+        let revoked =
+            words.iter().find_map(|word| Some((&word.index.catalog, &word.index.revoked(key)?.reason)));
+        let why = revoked.map_or_else(
+            || "its signature doesn't count here".to_owned(),
+            |(catalog, reason)| format!("the catalog {catalog} has revoked it: {reason}"),
+        );
+        let detail = format!("the id {app} belongs to {key}, which has signed this package, and {why}");
+        return Problem::conflict("publisher-changed", detail).at(Place::field("package")).hint(
+            "Nothing was changed, and what runs goes on. Ask the publisher for a version that their new key has signed, and for \
+             a catalog that says that it takes the place of this one.",
+        );
+    }
     let by = if signers.is_empty() { "nobody".to_owned() } else { listed(signers) };
     let detail = format!(
         "the id {app} belongs to {key} since {since}, and this package is signed by {by}: it may be somebody else's app"

@@ -92,7 +92,7 @@ fn a_chain_as_it_was_written_is_complete_up_to_its_last_checkpoint() {
     let (entries, key) = (chain_of(5), SecretKey::generate().unwrap());
     let verified = verify(&entries, &[checkpoint(&entries, 1, &key), checkpoint(&entries, 3, &key)]);
     assert_eq!(verified.faults, []);
-    let span = Span { chain: TENANT, first: 1, last: 5, signed: Some((3, Timestamp(99))) };
+    let span = Span { chain: TENANT, first: 1, last: 5, signed: Some((3, Timestamp(99))), is_faulty: false };
     assert_eq!(
         span.to_string(),
         "tenant-1: entries 1 to 5, complete up to checkpoint 3 of 1970-01-01T00:00:00.000000099Z; 2 later ones have no checkpoint yet"
@@ -101,6 +101,27 @@ fn a_chain_as_it_was_written_is_complete_up_to_its_last_checkpoint() {
     // The beginning is past its retention, and a checkpoint right before what is left is still there.
     let verified = verify(&entries[2..], &[checkpoint(&entries, 2, &key), checkpoint(&entries, 5, &key)]);
     assert_eq!((verified.faults, verified.spans[0].first), (vec![], 3));
+}
+
+#[test]
+fn a_chain_is_complete_up_to_the_last_checkpoint_before_its_first_fault() {
+    let (entries, key) = (chain_of(6), SecretKey::generate().unwrap());
+    let signed = [2, 6].map(|number| checkpoint(&entries, number, &key));
+    let told = |missing: usize| {
+        let mut entries = entries.clone();
+        entries.remove(missing - 1);
+        let verified = verify(&entries, &signed);
+        (verified.spans[0].signed.map(|(number, _)| number), verified.spans[0].to_string())
+    };
+    let (complete_up_to, text) = told(4);
+    assert_eq!(complete_up_to, Some(2));
+    assert_eq!(
+        text,
+        "tenant-1: entries 1 to 6, complete up to checkpoint 2 of 1970-01-01T00:00:00.000000099Z; something is wrong behind that"
+    );
+    let (complete_up_to, text) = told(2);
+    assert_eq!(complete_up_to, None);
+    assert!(text.contains("complete up to no checkpoint"), "{text}");
 }
 
 #[test]

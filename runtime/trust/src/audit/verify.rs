@@ -1,6 +1,6 @@
 //! Checks chains, entry by entry, and names what was changed, removed or put elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::{Chain, Checkpoint, Entry, Head};
@@ -44,17 +44,23 @@ pub struct Span {
     /// The first entry; those before it are past their retention, or were left out.
     pub first: u64,
     pub last: u64,
-    /// The last entry that a checkpoint is about, with its time.
+    /// The last entry that a checkpoint is about, with its time, as far as nothing before it is wrong.
     pub signed: Option<(u64, Timestamp)>,
+    /// Something is wrong behind that.
+    pub is_faulty: bool,
 }
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { chain, first, last, signed } = self;
+        let Self { chain, first, last, signed, is_faulty } = self;
         write!(f, "{chain}: entries {first} to {last}")?;
         match signed {
             Some((number, time)) => write!(f, ", complete up to checkpoint {number} of {time}")?,
+            None if *is_faulty => f.write_str(", complete up to no checkpoint")?,
             None => f.write_str(", without a checkpoint")?,
+        }
+        if *is_faulty {
+            return f.write_str("; something is wrong behind that");
         }
         let behind = last - signed.map_or(first - 1, |(number, _)| number);
         if behind > 0 { write!(f, "; {behind} later ones have no checkpoint yet") } else { Ok(()) }
@@ -74,8 +80,22 @@ pub struct Verified {
 struct Reading {
     first: u64,
     last: Head,
-    /// The last entry that a checkpoint is about.
+    /// The last entry that a checkpoint is about, before anything that is wrong.
     signed: Option<(u64, Timestamp)>,
+}
+
+impl Fault {
+    fn chain(&self) -> Chain {
+        match self {
+            Self::Changed { chain, .. }
+            | Self::Missing { chain, .. }
+            | Self::OutOfPlace { chain, .. }
+            | Self::NotLinked { chain, .. }
+            | Self::Rewritten { chain, .. }
+            | Self::CutOff { chain, .. }
+            | Self::Contradiction { chain, .. } => *chain,
+        }
+    }
 }
 
 /// Checks entries in the order in which they were exported: each chain from its beginning.
@@ -83,6 +103,8 @@ struct Reading {
 pub struct Verifier {
     checkpoints: BTreeMap<Chain, BTreeMap<u64, (Digest, Timestamp)>>,
     chains: BTreeMap<Chain, Reading>,
+    /// Those with a fault.
+    faulty: BTreeSet<Chain>,
     found: Verified,
 }
 
@@ -92,6 +114,7 @@ impl Verifier {
     }
 
     fn fault(&mut self, fault: Fault) {
+        self.faulty.insert(fault.chain());
         if self.found.faults.len() < MOST_FAULTS {
             self.found.faults.push(fault);
         } else {
@@ -139,7 +162,9 @@ impl Verifier {
         let last = Head { number, hash };
         let reading = self.chains.entry(chain).or_insert(Reading { first: number, last, signed: None });
         reading.last = last;
-        if let Some((_, time)) = signed {
+        if let Some((_, time)) = signed
+            && !self.faulty.contains(&chain)
+        {
             reading.signed = Some((number, time));
         }
     }
@@ -168,7 +193,9 @@ impl Verifier {
                 self.fault(Fault::CutOff { chain, from: last + 1, to: number, time });
             }
         }
+        let faulty = self.faulty;
         let spans = self.chains.into_iter().map(|(chain, reading)| Span {
+            is_faulty: faulty.contains(&chain),
             chain,
             first: reading.first,
             last: reading.last.number,

@@ -81,6 +81,13 @@ pub fn speaking<'c>(
     words.iter().filter(may).filter_map(|word| Some((*word, word.index.publisher_of(id)?)))
 }
 
+/// The catalogs that are held against a package: those that have a say in its id, or, where the one by whose word the id belongs to
+/// somebody isn't here or doesn't speak of it any more, all that speak of it. That only ever denies.
+fn warning<'c>(words: &[Word<'c>], id: &AppId, by: Option<CatalogNumber>) -> Vec<(Word<'c>, &'c Publisher)> {
+    let heard: Vec<_> = speaking(words, id, by).collect();
+    if heard.is_empty() { speaking(words, id, None).collect() } else { heard }
+}
+
 /// Says whether the admin lets a catalog speak of an id, by those that it is bound to.
 pub fn may_speak_of(ids: &[String], id: &AppId) -> bool {
     ids.is_empty() || ids.iter().any(|prefix| covers(prefix, id.as_str()))
@@ -98,7 +105,7 @@ pub fn check(
     let Candidate { id, version, digest, signers, by, owner } = package;
     let mut believed = signers.to_vec();
     let mut revoked: Vec<Against> = Vec::new();
-    for (Word { index, floor, .. }, _) in speaking(words, id, by) {
+    for (Word { index, floor, .. }, _) in warning(words, id, by) {
         let catalog = || index.catalog.clone();
         if let Some(blocked) = index.blocked(id, version) {
             let (version, reason) = (version.clone(), blocked.reason.clone());

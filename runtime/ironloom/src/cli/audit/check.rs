@@ -88,11 +88,15 @@ impl Exported {
     }
 
     /// Says what was found; fails where something is wrong.
-    pub(super) fn show(self, global: &Global) -> Outcome {
+    /// `of` is the file or the server that it is of.
+    pub(super) fn show(self, global: &Global, of: &str) -> Outcome {
+        if self.keys.is_empty() {
+            let problem = format!("{of} has no checkpoint, so there is nothing to verify it by");
+            return Err(Failure::File(problem));
+        }
         let Verified { spans, faults, more_faults } = self.verifier.finish();
         let words: Vec<String> = spans.iter().map(|span| format!("{span}\n")).collect();
-        let keys = if self.keys.is_empty() { "nobody".to_owned() } else { listed(&self.keys) };
-        let text = format!("{}checkpoints are signed by {keys}\n", words.concat());
+        let text = format!("{}checkpoints are signed by {}\n", words.concat(), listed(&self.keys));
         let shown: Vec<_> = spans
             .iter()
             .map(|span| {
@@ -101,13 +105,17 @@ impl Exported {
                     "complete_up_to": number, "signed": time})
             })
             .collect();
-        let named: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        let mut named: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        // Where somebody says whose signature counts, entries without one don't pass.
+        let unsigned =
+            spans.iter().filter(|span| self.key.is_some() && span.signed.is_none() && !span.is_faulty);
+        named.extend(unsigned.map(|span| format!("{}: no checkpoint vouches for its entries", span.chain)));
         output::print_or_json(
             global,
             &text,
             || json!({"chains": shown, "keys": self.keys, "faults": named, "more_faults": more_faults}),
         )?;
-        if faults.is_empty() {
+        if named.is_empty() {
             if self.key.is_none() {
                 output::note(
                     "this doesn't prove whose key it is: compare it with the one you noted, by --key KEY",

@@ -106,8 +106,11 @@ impl Known {
             }
             Self::Remove { name, forget } => {
                 client.delete(&format!("/v1/catalogs/{}", segment(&name)), &[flag("forget", forget)])?;
-                let stays =
-                    if forget { "what was seen of it is forgotten" } else { "what was seen of it is kept" };
+                let stays = if forget {
+                    "what was seen of it is forgotten; ids that belong to somebody by its word stay theirs"
+                } else {
+                    "what was seen of it is kept"
+                };
                 output::done(global, &format!("the catalog {name} is removed; {stays}"))
             }
             Self::Refresh { name: Some(name), source } => {

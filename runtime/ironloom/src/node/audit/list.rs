@@ -100,10 +100,17 @@ fn is_wanted(query: &AuditQuery, entry: &Entry) -> bool {
     let said = &entry.said;
     is(&query.who, &said.who)
         && is(&query.action, &said.action)
-        && query.resource.as_ref().is_none_or(|begins| said.resource.starts_with(begins))
+        && query.resource.as_ref().is_none_or(|begins| is_about(&said.resource, begins))
         && query.result.is_none_or(|result| result == said.outcome)
         && query.from.is_none_or(|from| from <= entry.time)
         && query.to.is_none_or(|to| entry.time < to)
+}
+
+/// Says whether a resource begins like this. What an installation waits for is about it as well.
+fn is_about(resource: &str, begins: &str) -> bool {
+    let id = begins.strip_prefix("installations/").filter(|id| !id.is_empty());
+    let waits = id.zip(resource.strip_prefix("consents/")).is_some_and(|(id, of)| of.starts_with(id));
+    resource.starts_with(begins) || waits
 }
 
 /// A chain that is read ahead.
@@ -156,4 +163,24 @@ fn place(text: &str) -> Answer<(Chain, u64)> {
 
 fn places(text: &str) -> Answer<BTreeMap<Chain, u64>> {
     text.split(',').map(place).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_about_an_installation_has_its_consents() {
+        for (resource, begins, expected) in [
+            ("installations/rooms", "installations/rooms", true),
+            ("installations/rooms/rollback", "installations/rooms", true),
+            ("consents/rooms", "installations/rooms", true),
+            ("consents/rooms", "installations/pigs", false),
+            ("consents/rooms", "installations/", false),
+            ("consents/rooms", "consents/", true),
+            ("tokens/rooms", "installations/rooms", false),
+        ] {
+            assert_eq!(is_about(resource, begins), expected, "{resource} by {begins}");
+        }
+    }
 }

@@ -228,6 +228,31 @@ fn another_catalog_has_no_say_in_an_id_that_was_given_and_none_beyond_what_the_a
 }
 
 #[test]
+fn where_the_catalog_of_an_id_isnt_here_those_that_speak_of_it_still_deny() {
+    // The same catalog, which was forgotten and added again, has another number.
+    let (gone, mut again) = (Some(PLANT), Site::new());
+    again.number = OTHER;
+    let key = [again.signers.publisher.public()];
+    let (pigs, version) = (id("com.example.pigs"), semver::Version::new(0, 1, 0));
+    let digest = Digest::of(b"0.1.0");
+    let candidate =
+        |digest| Candidate { id: &pigs, version: &version, digest, signers: &key, by: gone, owner: None };
+    let check = |again: &Site, digest, now| super::check(&[again.word()], candidate(digest), Some(now));
+    assert_eq!(check(&again, digest, day(2)), Ok(key.to_vec()));
+    let expired = check(&again, digest, day(31)).unwrap_err();
+    assert!(matches!(expired, Against::Expired { .. }), "{expired}");
+    let altered = check(&again, Digest::of(b"other"), day(2)).unwrap_err();
+    assert!(matches!(altered, Against::Altered { .. }), "{altered}");
+    again.index.revoked = vec![Revoked { key: key[0], reason: "lost".to_owned() }];
+    let revoked = check(&again, digest, day(2)).unwrap_err();
+    assert!(matches!(revoked, Against::Revoked { .. }), "{revoked}");
+    again.index.blocked =
+        vec![Blocked { id: pigs.clone(), version: None, reason: "it loses pigs".to_owned() }];
+    let blocked = check(&again, digest, day(2)).unwrap_err();
+    assert!(matches!(blocked, Against::Blocked { .. }), "{blocked}");
+}
+
+#[test]
 fn a_root_that_has_expired_installs_nothing_either() {
     let site = Site::new();
     let key = [site.signers.publisher.public()];
