@@ -86,7 +86,7 @@ impl Chunk {
         self.columns.len()
     }
 
-    /// Whether there are none.
+    /// Says if there are none.
     pub fn is_empty(&self) -> bool {
         self.columns.is_empty()
     }
@@ -160,7 +160,7 @@ impl Chunk {
         }
     }
 
-    /// Whether the columns are sound and the runs cover all rows in order, with time never going
+    /// Says if the columns are sound and the runs cover all rows in order, with time never going
     /// back: asserted where blocks are written, checked where they are read.
     pub fn is_sound(&self) -> bool {
         let rising =
