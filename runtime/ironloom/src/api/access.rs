@@ -33,7 +33,7 @@ pub(super) fn admit(api: &Api, operation: &Operation, request: &mut Request) -> 
         _ => peer.map(Caller::Stranger),
     };
     if let Some(caller) = caller {
-        api.rates.count(caller, operation)?;
+        api.rates.count(caller, operation, found.is_err())?;
     }
     let (principal, hash) = found?;
     let resource = match operation.whose {

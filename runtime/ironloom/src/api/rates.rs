@@ -91,18 +91,20 @@ impl Rates {
         now.saturating_duration_since(self.began).as_nanos() as u64
     }
 
-    /// Counts a request.
+    /// Counts a request; one that shows a token which isn't known `guesses`.
     ///
     /// # Errors
     /// 429 where there are too many.
-    pub(super) fn count(&self, caller: Caller, operation: &Operation) -> Result<(), Problem> {
-        self.count_at(caller, operation.pace, Instant::now())
+    pub(super) fn count(&self, caller: Caller, operation: &Operation, guesses: bool) -> Result<(), Problem> {
+        self.count_at(caller, operation.pace, guesses, Instant::now())
     }
 
-    fn count_at(&self, caller: Caller, pace: Pace, now: Instant) -> Result<(), Problem> {
+    fn count_at(&self, caller: Caller, pace: Pace, guesses: bool, now: Instant) -> Result<(), Problem> {
         let per_second = match (caller, pace) {
-            (_, Pace::Unbounded) => return Ok(()),
+            // Of strangers only those who show no token come through anyhow: others guess.
+            (Caller::Stranger(_), Pace::Unbounded) if !guesses => return Ok(()),
             (Caller::Stranger(_), _) => self.limits.strangers,
+            (_, Pace::Unbounded) => return Ok(()),
             (_, Pace::Requests) => self.limits.requests,
             (_, Pace::Pushes) => self.limits.pushes,
         };
@@ -189,7 +191,7 @@ mod tests {
 
     /// Requests of so many at once that are let through.
     fn taken(rates: &Rates, caller: Caller, pace: Pace, at: Instant, tries: usize) -> usize {
-        (0..tries).filter(|_| rates.count_at(caller, pace, at).is_ok()).count()
+        (0..tries).filter(|_| rates.count_at(caller, pace, false, at).is_ok()).count()
     }
 
     fn peer(address: &str) -> Peer {
@@ -221,10 +223,10 @@ mod tests {
         let (rates, began) = rates();
         let stranger = Caller::Stranger(peer("192.0.2.7"));
         assert_eq!(taken(&rates, stranger, Pace::Pushes, began, 10), 4);
-        let problem = rates.count_at(stranger, Pace::Requests, began);
+        let problem = rates.count_at(stranger, Pace::Requests, false, began);
         // Another kind of request has its own.
         assert!(problem.is_ok());
-        let problem = rates.count_at(stranger, Pace::Pushes, began).unwrap_err();
+        let problem = rates.count_at(stranger, Pace::Pushes, false, began).unwrap_err();
         assert_eq!(
             (problem.status, problem.kind.as_str(), problem.retry_after),
             (429, "too-many-requests", Some(1))

@@ -14,7 +14,7 @@ use crate::api::tls::Certificate;
 use crate::aside::aside;
 use crate::config::{Change, Config, History, SourceError, changes};
 use ironloom_apps::quantity::{Bytes, Span};
-use ironloom_trust::audit::Chain;
+use ironloom_trust::audit::{Chain, Outcome};
 use ironloom_types::clock::host_time;
 
 /// Errors of one answer: a file that has more is shown again once these are mended.
@@ -56,15 +56,30 @@ impl Node {
             let wanted = self.wanted_connectors(&config, source.folder());
             self.take(config, wanted, &before, &found, &mut notes).await?;
         }
-        // By a signal: whoever asks over the API is told of there.
-        if !dry_run && current().is_none() {
-            let keys: Vec<&str> = found.iter().map(|change| change.key.as_ref()).collect();
-            let said = by_the_host(Chain::Platform, "reload", "reload".to_owned(), &keys.join(", "));
-            drop(self.write_entry(said));
+        if !dry_run {
+            self.tell_reload(&found).await?;
         }
         notes.extend(certificate.and_then(|certificate| self.serve_certificate(certificate, dry_run)));
         let changes = found.into_iter().map(|Change { key, from, to, .. }| ConfigChange { key, from, to });
         Ok(Reloaded { file, changes: changes.collect(), notes })
+    }
+
+    /// Tells the audit log which keys are other ones. A request that changes none is told where the others are that have no
+    /// record, as one of many.
+    async fn tell_reload(&self, found: &[Change]) -> Answer<()> {
+        let keys: Vec<&str> = found.iter().map(|change| change.key.as_ref()).collect();
+        let keys = keys.join(", ");
+        match current() {
+            None => {
+                drop(self.write_entry(by_the_host(Chain::Platform, "reload", "reload".to_owned(), &keys)))
+            }
+            Some(deed) if !found.is_empty() => {
+                self.write_entry(deed.said(Outcome::Done, "", &keys)).await?;
+                deed.set_told();
+            }
+            Some(_) => {}
+        }
+        Ok(())
     }
 
     /// Reads the certificate again, which may be another one in the same files.

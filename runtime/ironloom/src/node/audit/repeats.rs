@@ -1,27 +1,32 @@
 //! Deeds that no other record has: of the same one again and again the first is told, and of very many of one name some. The
-//! others are told as sums, so that nobody fills the audit log with them.
+//! others are told as sums, so that nobody fills the audit log with them. A sum is of one kind of deed in one chain, and the first of
+//! each kind is always told: nobody hides a deed behind many others.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ironloom_trust::audit::Said;
+use ironloom_trust::audit::{Chain, Said};
 
 /// The time after which what was counted is told.
 const SPAN: Duration = Duration::from_secs(60);
-/// Deeds of one name that are told one by one in this time.
+/// Deeds of one name that are told one by one in this time, besides the first of each kind.
 const OF_ONE: u32 = 1_000;
+/// The deed that lets machines move again. It is told each time.
+const RELEASE: &str = "release";
 
 /// The deeds of a minute.
 pub(super) struct Repeats {
     since: Instant,
     /// The last that was told, and how many were the same since.
     last: Option<(Said, u64)>,
-    by: BTreeMap<Box<str>, Counted>,
+    /// Those of each name that were told.
+    told: BTreeMap<Box<str>, u32>,
+    /// By name, chain and action.
+    kinds: BTreeMap<(Box<str>, Chain, Box<str>), Counted>,
 }
 
 #[derive(Default)]
 struct Counted {
-    told: u32,
     more: u64,
     /// The last that wasn't told.
     last: Option<Said>,
@@ -29,14 +34,19 @@ struct Counted {
 
 impl Repeats {
     pub(super) fn new(since: Instant) -> Self {
-        Self { since, last: None, by: BTreeMap::new() }
+        Self { since, last: None, told: BTreeMap::new(), kinds: BTreeMap::new() }
     }
 
     /// The entries that are to be written now. One that is the same as the last is counted: where another came between
     /// them, such as the release behind a halt, it may have changed something again.
     pub(super) fn take(&mut self, said: Said) -> impl Iterator<Item = Said> + use<> {
-        let counted = self.by.entry(said.who.clone()).or_default();
-        if counted.told == OF_ONE {
+        let kind = (said.who.clone(), said.chain, said.action.clone());
+        // What is the platform's is told each time: few may do it.
+        let is_told =
+            said.chain == Chain::Platform || *said.action == *RELEASE || !self.kinds.contains_key(&kind);
+        let (counted, told) =
+            (self.kinds.entry(kind).or_default(), self.told.entry(said.who.clone()).or_default());
+        if *told >= OF_ONE && !is_told {
             counted.more += 1;
             counted.last = Some(said);
             return None.into_iter().chain(None);
@@ -46,7 +56,7 @@ impl Repeats {
             *more += 1;
             return None.into_iter().chain(None);
         }
-        counted.told += 1;
+        *told += 1;
         let before = self.last.replace((said.clone(), 0)).and_then(same);
         before.into_iter().chain(Some(said))
     }
@@ -58,14 +68,11 @@ impl Repeats {
         }
         self.since = now;
         let repeated = self.last.take().and_then(same);
-        let more = std::mem::take(&mut self.by).into_values().filter_map(|Counted { more, last, .. }| {
+        self.told.clear();
+        let more = std::mem::take(&mut self.kinds).into_values().filter_map(|Counted { more, last }| {
             let last = last?;
-            let detail = format!(
-                "{} of this name had an effect; the last: {} {}",
-                requests(more),
-                last.action,
-                last.resource
-            );
+            let detail =
+                format!("{} of this kind had an effect; the last: {}", requests(more), last.resource);
             Some(Said { detail: detail.into(), digest: None, ..last })
         });
         repeated.into_iter().chain(more).collect()
@@ -85,7 +92,7 @@ fn requests(more: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ironloom_trust::audit::{Chain, Outcome};
+    use ironloom_trust::audit::Outcome;
     use ironloom_types::ids::TenantId;
 
     fn said(who: &str, action: &str) -> Said {
@@ -128,18 +135,32 @@ mod tests {
     }
 
     #[test]
-    fn of_one_name_a_thousand_are_told_in_a_minute() {
+    fn of_one_name_a_thousand_are_told_in_a_minute_and_the_first_of_each_kind() {
         let start = Instant::now();
         let mut repeats = Repeats::new(start);
-        let mut told = 0;
-        for turn in 0..1_200 {
-            told += repeats.take(said("olga", if turn % 2 == 0 { "halt" } else { "release" })).count();
-        }
+        let on = |turn: u32| Said { resource: format!("halt {turn}").into(), ..said("olga", "halt") };
+        let told: usize = (0..1_200).map(|turn| repeats.take(on(turn)).count()).sum();
         assert_eq!(told, 1_000);
         assert_eq!(words(repeats.take(said("ben", "halt"))), ["ben halt "]);
+        // Behind so many, too.
+        assert_eq!(words(repeats.take(said("olga", "level"))), ["olga level "]);
+        assert_eq!(words(repeats.take(said("olga", "level"))), [""; 0]);
+        for _ in 0..2 {
+            assert_eq!(words(repeats.take(said("olga", "release"))), ["olga release "]);
+            assert_eq!(words(repeats.take(on(7))), [""; 0]);
+            assert_eq!(words(repeats.take(said("ben", "halt"))), ["ben halt "]);
+        }
+        let of_platform = Said { chain: Chain::Platform, ..said("olga", "backUp") };
+        for _ in 0..2 {
+            assert_eq!(words(repeats.take(of_platform.clone())), ["olga backUp "]);
+            assert_eq!(words(repeats.take(said("ben", "halt"))), ["ben halt "]);
+        }
         assert_eq!(
             words(repeats.due(start + SPAN)),
-            ["olga release 200 more requests of this name had an effect; the last: release release"]
+            [
+                "olga halt 202 more requests of this kind had an effect; the last: halt 7",
+                "olga level one more request of this kind had an effect; the last: level"
+            ]
         );
         assert_eq!(words(repeats.take(said("olga", "halt"))), ["olga halt "]);
     }
