@@ -29,7 +29,7 @@ use ironloom_types::ids::{
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value};
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 8;
+pub(crate) const VERSION: u8 = 9;
 
 /// The head of a commit: everything besides state, points and readings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

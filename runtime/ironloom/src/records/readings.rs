@@ -15,7 +15,7 @@ use ironloom_types::ids::Generation;
 use ironloom_types::readings::{Columns, NewPoint, Progress, Published};
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 6;
+pub(crate) const VERSION: u8 = 7;
 
 /// The head of a record of readings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use ironloom_types::ids::Epoch;
 use ironloom_types::page::pages;
 
 /// The format of the store that this binary writes.
-pub const FORMAT: u32 = 12;
+pub const FORMAT: u32 = 13;
 /// So many bytes must be free besides twice those of the changes: what an engine takes at once.
 const ROOM_BESIDES: u64 = 16 << 20;
 /// A page ends when its values pass this many bytes, whatever its limit.
