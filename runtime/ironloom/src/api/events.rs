@@ -1,5 +1,6 @@
 //! `GET /v1/events`: what happens, as server-sent events.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::access::need;
 use super::facade::{Place, RETRY_SOON};
@@ -23,8 +25,9 @@ use crate::telemetry::events::{Event, Events, What};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{InstallationId, TenantId};
 
-/// Listeners at the same time.
-pub(super) const MAX_LISTENERS: usize = 64;
+/// Listeners at the same time, and those of one token among them.
+const MAX_LISTENERS: usize = 64;
+const MAX_OF_ONE: usize = 16;
 /// Events that are written in one step.
 const AT_ONCE: usize = 100;
 /// The time after which a comment shows a listener, and whatever is in between, that the server is there.
@@ -48,10 +51,7 @@ pub(super) async fn events(
     if let (Some(id), None) = (&installation, last) {
         api.node.has_events_of(id)?;
     }
-    let place = Arc::clone(&api.listeners).try_acquire_owned().map_err(|_| {
-        let detail = format!("{MAX_LISTENERS} listeners have all places for events");
-        Problem::unavailable("busy", detail, RETRY_SOON)
-    })?;
+    let place = api.listeners.take(&principal)?;
     let events = api.node.events();
     let mut listener = Listener {
         news: events.news(),
@@ -103,6 +103,55 @@ fn is_of(what: &What, kinds: &[&str]) -> bool {
     kinds.contains(&what.kind()) || (matches!(what, What::Alarms { .. }) && kinds.contains(&"alarm"))
 }
 
+/// Places of listeners.
+#[derive(Clone, Default)]
+pub(super) struct Places(Arc<Mutex<Taken>>);
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    /// By the token's name; without one nobody is told from others.
+    of: BTreeMap<Box<str>, usize>,
+}
+
+/// A place, until it is dropped.
+struct Seat {
+    taken: Arc<Mutex<Taken>>,
+    of: Option<Box<str>>,
+}
+
+impl Places {
+    fn take(&self, principal: &Principal) -> Result<Seat, Problem> {
+        let of: Option<Box<str>> = principal.role().map(|_| principal.name().into());
+        let mut taken = self.0.lock();
+        let own = of.as_ref().map_or(0, |name| taken.of.get(name).copied().unwrap_or_default());
+        let detail = match () {
+            () if taken.all >= MAX_LISTENERS => format!("{MAX_LISTENERS} listeners have all places for events"),
+            () if own >= MAX_OF_ONE => format!("{MAX_OF_ONE} listeners of this token have all its places"),
+            () => {
+                taken.all += 1;
+                of.iter().for_each(|name| *taken.of.entry(name.clone()).or_default() += 1);
+                return Ok(Seat { taken: Arc::clone(&self.0), of });
+            }
+        };
+        Err(Problem::unavailable("busy", detail, RETRY_SOON))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.taken.lock();
+        taken.all -= 1;
+        let Some(name) = &self.of else { return };
+        if let Some(own) = taken.of.get_mut(name) {
+            *own -= 1;
+            if *own == 0 {
+                taken.of.remove(name);
+            }
+        }
+    }
+}
+
 struct Listener {
     events: Arc<Events>,
     news: watch::Receiver<u64>,
@@ -118,7 +167,7 @@ struct Listener {
     sees_tokens: bool,
     held: Held,
     is_first: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Seat,
 }
 
 impl Listener {
@@ -196,6 +245,25 @@ fn write(id: &str, kind: &str, data: &str, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::{Holder, Role, TokenName};
+
+    #[test]
+    fn one_token_leaves_places_to_others() {
+        let places = Places::default();
+        let holder = |name: &str| {
+            let (name, role) = (TokenName::new(name).unwrap(), Role::Viewer);
+            Principal::Holder(Arc::new(Holder { name, role, tenant: TenantId::MAIN, expires: None }))
+        };
+        let mut held: Vec<_> = (0..MAX_OF_ONE).map(|_| places.take(&holder("anna")).unwrap()).collect();
+        assert_eq!(places.take(&holder("anna")).err().map(|problem| problem.status), Some(503));
+        held.push(places.take(&holder("ben")).unwrap());
+        held.remove(0);
+        held.push(places.take(&holder("anna")).unwrap());
+        held.extend((held.len()..MAX_LISTENERS).map(|_| places.take(&Principal::Local).unwrap()));
+        assert!(places.take(&holder("ben")).is_err());
+        drop(held);
+        assert!(places.take(&holder("ben")).is_ok() && places.0.lock().of.is_empty());
+    }
     use ironloom_types::ids::TenantId;
 
     #[test]

@@ -67,7 +67,6 @@ use std::sync::Arc;
 use axum::http::{Method, Uri};
 use tokio::sync::Semaphore;
 
-use self::events::MAX_LISTENERS;
 use self::facade::Facade;
 use self::guard::Guard;
 use self::memory::Memory;
@@ -107,7 +106,7 @@ pub(crate) struct Context {
     /// Places of pushes that wait for apps.
     waiting: Arc<Semaphore>,
     /// Places of listeners to events.
-    listeners: Arc<Semaphore>,
+    listeners: events::Places,
 }
 
 impl Deref for Api {
@@ -151,7 +150,7 @@ impl Api {
         metrics: Metrics,
     ) -> Self {
         let waiting = Arc::new(Semaphore::new(MAX_WAITING_PUSHES));
-        let listeners = Arc::new(Semaphore::new(MAX_LISTENERS));
+        let listeners = events::Places::default();
         let (rates, memory) = (Rates::new(limits), Shares::default());
         Self(Arc::new(Context { node, guard, rates, metrics, memory, waiting, listeners }))
     }
