@@ -182,7 +182,11 @@ fn each_deed_of_an_apps_life_is_told_once() -> Result<()> {
     ] {
         ensure!(field(&told[at], "detail")?.starts_with(words), "{}", told[at]);
     }
-    ensure!(field(&told[18], "detail")?.contains("; the id org.example.two belongs to ed25519:"), "{}", told[18]);
+    ensure!(
+        field(&told[18], "detail")?.contains("; the id org.example.two belongs to ed25519:"),
+        "{}",
+        told[18]
+    );
     // The two that wait are the same request, and the one with a consent is another.
     ensure!(told[6]["digest"] == told[8]["digest"] && told[6]["digest"] != told[11]["digest"], "{told:?}");
     is_told(&plant.restarted()?)?;
