@@ -116,6 +116,28 @@ fn changes_its_publisher(maker: &Maker, mia: &Client) -> Result<()> {
     Ok(())
 }
 
+/// Holds the details of entries against what was done.
+fn says_what_changed(told: &[Value]) -> Result<()> {
+    for (at, words) in [
+        (4, "installation rooms has revision 2: version 0.1.0 to 0.2.0, package sha256:"),
+        (6, "version 0.3.0 of installation rooms waits for consent"),
+        (7, "the upgrade of installation rooms was refused"),
+        (9, "installation rooms has revision 3"),
+        (10, "installation rooms was rolled back from version 0.3.0 to 0.2.0, generation "),
+        (12, "the upgrade of installation rooms was committed"),
+        (14, "installation rooms has revision 6: other bindings"),
+        (18, "org.example.two 0.2.0 was installed as new, generation "),
+    ] {
+        ensure!(field(&told[at], "detail")?.starts_with(words), "{}", told[at]);
+    }
+    ensure!(
+        field(&told[18], "detail")?.contains("; the id org.example.two belongs to ed25519:"),
+        "{}",
+        told[18]
+    );
+    Ok(())
+}
+
 #[test]
 fn each_deed_of_an_apps_life_is_told_once() -> Result<()> {
     let plant = Plant::new()?;
@@ -170,23 +192,7 @@ fn each_deed_of_an_apps_life_is_told_once() -> Result<()> {
         Ok(of_tenant)
     };
     let told = is_told(&plant)?;
-    for (at, words) in [
-        (4, "installation rooms has revision 2: version 0.1.0 to 0.2.0, package sha256:"),
-        (6, "version 0.3.0 of installation rooms waits for consent"),
-        (7, "the upgrade of installation rooms was refused"),
-        (9, "installation rooms has revision 3"),
-        (10, "installation rooms was rolled back from version 0.3.0 to 0.2.0, generation "),
-        (12, "the upgrade of installation rooms was committed"),
-        (14, "installation rooms has revision 6: other bindings"),
-        (18, "org.example.two 0.2.0 was installed as new, generation "),
-    ] {
-        ensure!(field(&told[at], "detail")?.starts_with(words), "{}", told[at]);
-    }
-    ensure!(
-        field(&told[18], "detail")?.contains("; the id org.example.two belongs to ed25519:"),
-        "{}",
-        told[18]
-    );
+    says_what_changed(&told)?;
     // The two that wait are the same request, and the one with a consent is another.
     ensure!(told[6]["digest"] == told[8]["digest"] && told[6]["digest"] != told[11]["digest"], "{told:?}");
     is_told(&plant.restarted()?)?;

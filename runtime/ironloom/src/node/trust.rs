@@ -224,6 +224,23 @@ impl Trust<'_> {
         })
     }
 
+    /// The signers of a package that count, where no catalog is against it.
+    fn believed(&self, words: &[Word<'_>], candidate: Candidate<'_>, named: Named) -> Answer<Vec<PublicKey>> {
+        let check = |candidate: Candidate<'_>| {
+            rules::check(words, candidate, Some(self.now)).map_err(|error| {
+                let problem = Problem::refused("catalog", error.to_string()).at(Place::field("package"));
+                let app = candidate.id;
+                problem.hint(format!("Nothing was changed. `ironloom catalog show {app}` says more."))
+            })
+        };
+        let signers = check(candidate)?;
+        if !matches!(named, Named::NewPublisher(_)) {
+            return Ok(signers);
+        }
+        // Those of whoever takes it over are heard as well.
+        check(Candidate { signers: &signers, by: None, ..candidate })
+    }
+
     fn owner(&mut self, known: &KnownPackage, named: Named) -> Answer<Option<Box<AppOwner>>> {
         let publisher = named.key();
         let (app, version) = (&known.manifest.id, &known.manifest.version);
@@ -241,17 +258,7 @@ impl Trust<'_> {
         let version: semver::Version = version.parse().map_err(|error| problems::internal(&error))?;
         let digest = known.record.digest;
         let candidate = Candidate { id: app, version: &version, digest, signers: &signers, by, owner: None };
-        let check = |candidate| {
-            rules::check(&words, candidate, Some(self.now)).map_err(|error| {
-                let problem = Problem::refused("catalog", error.to_string()).at(Place::field("package"));
-                problem.hint(format!("Nothing was changed. `ironloom catalog show {app}` says more."))
-            })
-        };
-        let mut signers = check(candidate)?;
-        if matches!(named, Named::NewPublisher(_)) {
-            // Those of whoever takes it over are heard as well.
-            signers = check(Candidate { signers: &signers, by: None, ..candidate })?;
-        }
+        let signers = self.believed(&words, candidate, named)?;
         if let Some(missing) = publisher.filter(|key| !signers.contains(key)) {
             let detail = format!("the package isn't signed by {missing}, which was named as its publisher");
             return Err(Problem::refused("publisher", detail)

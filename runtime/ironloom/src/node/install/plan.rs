@@ -103,10 +103,8 @@ impl Node {
             let (Some((mut plan, prepared)), Some(cursor), Some(kept)) = (plan, cursor, kept) else {
                 continue;
             };
-            let was = trust.owner_of(&known.manifest.id);
-            let asked = consented(&mut trust, request, known, &plan);
+            let asked = consented(&mut trust, request, known, &mut plan);
             let Some(consent) = wrong.take(at, asked) else { continue };
-            plan.warnings.splice(0..0, trust.goes_over(&known.manifest.id, was));
             if let Some(kept) = &kept
                 && wrong.take(at, trust.check_same_publisher(&kept.ended)).is_none()
             {
@@ -290,15 +288,18 @@ pub(in crate::node) fn site(config: &Config) -> Site<'_> {
     Site { timezone: &site.timezone, limits, most: &policy.limits, every: policy.set_point_every }
 }
 
-/// The rights that an install gives, unless somebody has consented to anything else.
+/// The rights that an install gives, unless somebody has consented to anything else. An id that goes over to somebody else is
+/// the first warning.
 fn consented(
     trust: &mut Trust<'_>,
     request: &InstallRequest,
     known: &KnownPackage,
-    plan: &Plan,
+    plan: &mut Plan,
 ) -> Answer<Consent> {
-    trust.check(known, Named::of(request))?;
     let manifest = &known.manifest;
+    let was = trust.owner_of(&manifest.id);
+    trust.check(known, Named::of(request))?;
+    plan.warnings.splice(0..0, trust.goes_over(&manifest.id, was));
     let publisher = trust.owner_of(&manifest.id);
     let rights = Rights::of(manifest, publisher, &plan.bindings, &plan.grants, &plan.limits);
     let consent = consent_to(rights, known, plan, trust.most());
