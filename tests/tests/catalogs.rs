@@ -382,6 +382,15 @@ fn two_of_three_sign() -> Result<()> {
         let told = sign(&format!("{part}-1.key"))?;
         ensure!(told.contains("1 of 2 keys of root 1: more are needed"), "{told}");
         ensure!(next.exists() && !at.exists(), "one of two isn't enough");
+        if part == "root" {
+            let root = ["catalog", "root", "catalog", "--root-key", &roots[0], "--index-key", &roots[0]];
+            let again = run(folder, &root)?;
+            let said = String::from_utf8_lossy(&again.stderr).into_owned();
+            ensure!(
+                !again.status.success() && said.contains(&roots[0]) && said.contains("--replace"),
+                "{said}"
+            );
+        }
         // The same key again counts once.
         let told = sign(&format!("{part}-1.key"))?;
         ensure!(told.contains("1 of 2 keys of root 1: more are needed"), "{told}");
@@ -408,6 +417,10 @@ fn two_of_three_sign() -> Result<()> {
     refused(add(&[&roots[1]])?, 422, "catalog", &format!("isn't signed by {}", roots[1]))?;
     let added = add(&[&roots[0], &roots[2]])?.json()?;
     assert_eq!((&added["root"], &added["index"]["apps"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (added["root_threshold"].as_u64(), added["root_keys"].as_array().map(Vec::len)),
+        (Some(2), Some(3))
+    );
     fetch(&server, "0.1.0")?;
     Ok(())
 }

@@ -300,7 +300,12 @@ fn signing_shows_what_is_signed() -> Result<()> {
     let maker = Maker::new(&setup.folder().join("maker"))?;
     maker.add("0.2.0", "publisher.key")?;
     let stranger = key(&maker.folder, "stranger.key")?;
-    maker.plan(&format!("[[revoked]]\nkey = \"{stranger}\"\nreason = \"stolen\""))?;
+    let rotate =
+        ["key", "rotate", "publisher.key", "--to", &stranger, "--apps", APP, "-o", "catalog/rotation.json"];
+    done(&maker.folder, &rotate)?;
+    maker.plan(&format!(
+        "rotations = [\"rotation.json\"]\n[[revoked]]\nkey = \"{stranger}\"\nreason = \"stolen\""
+    ))?;
     done(&maker.folder, &["catalog", "build", "catalog"])?;
     done(
         &maker.folder,
@@ -315,6 +320,7 @@ fn signing_shows_what_is_signed() -> Result<()> {
         ", after index 2, with 1 apps, which holds until ".to_owned(),
         format!("  + app {APP} 0.2.0: sha256:"),
         format!("  + revoked key {stranger}: stolen\n"),
+        format!("  + {stranger} takes the place of {} for {APP}\n", maker.publisher),
     ] {
         ensure!(told.contains(&line), "{line:?} isn't in {told}");
     }

@@ -174,6 +174,8 @@ fn an_upgrade_with_the_same_rights_goes_ahead_and_one_with_more_waits() -> Resul
     let waits = upgrade(client, &more, json!({}))?;
     assert_eq!(waits.status, 202);
     let waits = waits.json()?;
+    let deleted = client.delete(&format!("/v1/packages/{}", client.add_package(&more)?))?.problem(409)?;
+    assert_eq!(deleted["kind"], "in-use", "{deleted}");
     assert_eq!((&waits["waits"], &waits["version"]), (&json!(true), &json!("0.1.1")), "{waits}");
     assert_eq!(texts(&waits["wider"]), ["raises alarms", "the limit memory is 64 MiB, more than 32 MiB"]);
     client.push_one("a/1", 1)?;

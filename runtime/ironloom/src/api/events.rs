@@ -126,7 +126,9 @@ impl Places {
         let mut taken = self.0.lock();
         let own = of.as_ref().map_or(0, |name| taken.of.get(name).copied().unwrap_or_default());
         let detail = match () {
-            () if taken.all >= MAX_LISTENERS => format!("{MAX_LISTENERS} listeners have all places for events"),
+            () if taken.all >= MAX_LISTENERS => {
+                format!("{MAX_LISTENERS} listeners have all places for events")
+            }
             () if own >= MAX_OF_ONE => format!("{MAX_OF_ONE} listeners of this token have all its places"),
             () => {
                 taken.all += 1;

@@ -131,6 +131,11 @@ impl Folder {
         Ok(Some((envelope, root)))
     }
 
+    /// The keys that have signed the root that waits.
+    pub(crate) fn signers_of_next_root(&self) -> Result<Vec<PublicKey>, AuthorError> {
+        Ok(self.next_root()?.map_or_else(Vec::new, |(envelope, _)| envelope.signers().collect()))
+    }
+
     /// Writes a root for people to sign, in place of one that isn't signed by enough of them. Nobody who has the catalog
     /// sees it before.
     pub(crate) fn write_root(&self, root: &Root) -> Result<(), AuthorError> {

@@ -23,7 +23,7 @@ use ironloom_trust::key::PublicKey;
 use ironloom_trust::rotation::Rotation;
 use ironloom_trust::strict::Integer;
 use ironloom_types::clock::host_time;
-use ironloom_types::text::clean;
+use ironloom_types::text::{clean, listed};
 
 /// Adds catalogs of apps to a server, and looks through them. With `root`, `build`, `sign` and `push` (their lines begin with
 /// "Make:"), which need no server, makes one: a folder of static files, for any web server, object store, registry or USB
@@ -93,6 +93,9 @@ struct MakeRoot {
     /// about
     #[arg(long, num_args = 3, value_names = ["OLD", "NEW", "ID"])]
     rotate: Vec<String>,
+    /// Put it in the place of a next root that waits with signatures, which are lost
+    #[arg(long)]
+    replace: bool,
 }
 
 impl Catalog {
@@ -118,6 +121,13 @@ impl MakeRoot {
     fn run(self, global: &Global) -> Outcome {
         let folder = Folder(self.folder.clone());
         let plan = folder.plan()?;
+        let waits = folder.signers_of_next_root()?;
+        if !waits.is_empty() && !self.replace {
+            return Err(Failure::Misuse(format!(
+                "a next root waits, signed by {}: have the others sign it, or make another one in its place with --replace",
+                listed(&waits)
+            )));
+        }
         let before = folder.root()?;
         let of = |keys: Vec<PublicKey>, threshold: Option<u8>, before: Option<&Keys>, flag: &str| {
             let keys: BTreeSet<_> = match before {
@@ -222,6 +232,11 @@ fn push(global: &Global, folder: &Folder, place: &str, reach: Reach) -> Outcome 
 fn signed_text(signed: &[Signed]) -> String {
     let line = |part: &Signed| {
         let Signed { part, signatures, published } = part;
+        if signatures.is_empty() {
+            return format!(
+                "{part} is signed: no root is in its place yet, so nobody knows whose signatures count\n"
+            );
+        }
         let counts: Vec<String> = signatures.iter().map(count_text).collect();
         let state = if *published { "in its place" } else { "more are needed" };
         format!("{part} is signed by {}: {state}\n", counts.join(" and "))

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 
 use super::client::segment;
 use super::consent::{confirm, lines, warnings};
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::{Global, PageArgs, output, set};
 use crate::api::JSON_TYPE;
 use crate::api::facade::{ConsentGiven, PendingConsent, Revised};
@@ -59,6 +59,12 @@ impl Consents {
             }
             Some(What::Accept { id, consent }) => {
                 let waits: PendingConsent = client.get(&path(&id), &[])?.read()?;
+                if let Some(problem) = &waits.problem {
+                    let problem = clean(problem);
+                    return Err(Failure::Other(anyhow::anyhow!(
+                        "the upgrade of {id} can't be made: {problem}"
+                    )));
+                }
                 if consent.is_none() {
                     let otherwise = "--consent DIGEST names what `ironloom consents show` has shown";
                     confirm(&text(&waits), "Consent to it?", otherwise)?;

@@ -95,7 +95,8 @@ impl Change {
                 output::one(global, &answer, |revised: Revised| text(&revised, self.dry_run))
             }),
         });
-        if package.is_new && (self.dry_run || outcome.is_err()) {
+        let is_left = outcome.as_ref().is_err_and(|failure| !matches!(failure, Failure::Waits(_)));
+        if package.is_new && (self.dry_run || is_left) {
             output::note(&stays(package.info.digest));
         }
         outcome

@@ -450,6 +450,7 @@ fn info(name: &str, catalog: &Catalog, clock: Timestamp, now: Timestamp) -> Cata
         ids: catalog.ids.clone(),
         root: root.version.get(),
         root_keys: root.root.keys.iter().copied().collect(),
+        root_threshold: root.root.threshold,
         index,
         refreshed: catalog.refreshed,
         problem: catalog.problem.lock().clone().or(ahead),

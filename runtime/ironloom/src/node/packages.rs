@@ -220,6 +220,18 @@ impl Node {
             return Err(Problem::conflict("in-use", detail)
                 .hint(format!("`ironloom commit {id}` has its upgrade stay.")));
         }
+        let waits = self
+            .shared
+            .consents
+            .read()
+            .values()
+            .find(|asked| asked.package == digest && asked.id.tenant() == tenant)
+            .map(|asked| asked.id.clone());
+        if let Some(id) = waits {
+            let detail = format!("an upgrade of installation {id} to this package waits for consent");
+            return Err(Problem::conflict("in-use", detail)
+                .hint(format!("`ironloom consents refuse {id}` ends that.")));
+        }
         let is_others = {
             let holdings = self.shared.holdings.read();
             holdings.iter().any(|(of, held)| *of != tenant && *held == digest)

@@ -190,7 +190,7 @@ impl Node {
         };
         told.extend(warnings(lane, before, &plan));
         if known.record.digest != revision.package {
-            told.extend(upgrade::warnings(lane, before, manifest));
+            told.extend(upgrade::warnings(lane, before, manifest, &plan.bindings));
         }
         let asks = self.asks_of(lane.id.tenant(), before, &known, &plan, request)?;
         let rewired = match prepared {

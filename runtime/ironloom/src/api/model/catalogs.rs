@@ -71,6 +71,8 @@ pub(crate) struct CatalogInfo {
     /// The keys that sign its root.
     #[schema(value_type = Vec<String>)]
     pub root_keys: Vec<PublicKey>,
+    /// The number of these that must have signed it.
+    pub root_threshold: u8,
     /// Its index; none after a restore, until it is refreshed.
     pub index: Option<CatalogIndex>,
     /// The time of the last look that found it.

@@ -262,11 +262,22 @@ fn text(catalog: &CatalogInfo) -> String {
         ("catalog", catalog.name.clone()),
         ("source", catalog.source.clone()),
         ("speaks of", if catalog.ids.is_empty() { "all ids".to_owned() } else { catalog.ids.join(", ") }),
-        ("root", format!("version {}, signed by {}", catalog.root, listed(&catalog.root_keys))),
+        ("root", root_text(catalog)),
         ("index", index),
         ("refreshed", second(catalog.refreshed)),
         ("problem", catalog.problem.clone().unwrap_or_default()),
     ])
+}
+
+fn root_text(catalog: &CatalogInfo) -> String {
+    let CatalogInfo { root, root_keys, root_threshold, .. } = catalog;
+    match root_keys.as_slice() {
+        [key] => format!("version {root}, signed by {key}"),
+        several => {
+            let of = several.len();
+            format!("version {root}, which {root_threshold} of these {of} keys sign: {}", listed(several))
+        }
+    }
 }
 
 fn shown_version(version: &OfferedVersion) -> String {

@@ -7,6 +7,7 @@ use crate::catalogs::author::Pending;
 use ironloom_trust::catalog::index::Index;
 use ironloom_trust::catalog::root::Root;
 use ironloom_trust::envelope::Keys;
+use ironloom_trust::rotation::Rotation;
 use ironloom_types::text::listed;
 
 /// The most differences that are shown of a kind.
@@ -33,13 +34,12 @@ fn of_root(lines: &mut Vec<String>, before: Option<&Root>, root: &Root) {
     ));
     of_keys(lines, "roots", before.map(|before| &before.root), &root.root);
     of_keys(lines, "indexes", before.map(|before| &before.index), &root.index);
-    let says = |root: &Root| -> BTreeSet<String> {
-        let one = |rotation: &ironloom_trust::rotation::Rotation| {
-            format!("{} takes the place of {} for {}", rotation.to, rotation.from, rotation.apps)
-        };
-        root.rotations.iter().map(one).collect()
-    };
+    let says = |root: &Root| -> BTreeSet<String> { root.rotations.iter().map(rotation_text).collect() };
     differences(lines, &before.map(says).unwrap_or_default(), &says(root));
+}
+
+fn rotation_text(rotation: &Rotation) -> String {
+    format!("{} takes the place of {} for {}", rotation.to, rotation.from, rotation.apps)
 }
 
 fn of_keys(lines: &mut Vec<String>, what: &str, before: Option<&Keys>, keys: &Keys) {
@@ -66,11 +66,10 @@ fn of_index(lines: &mut Vec<String>, before: Option<&Index>, index: &Index) {
 fn facts(index: &Index) -> BTreeSet<String> {
     let mut facts = BTreeSet::new();
     for app in &index.apps {
+        // The key is that of the newest version: who has signed the others stands in their packages.
+        facts.insert(format!("app {}: its newest version is signed by {}", app.id, app.key));
         for version in &app.versions {
-            facts.insert(format!(
-                "app {} {}: {}, signed by {}",
-                app.id, version.version, version.digest, app.key
-            ));
+            facts.insert(format!("app {} {}: {}", app.id, version.version, version.digest));
         }
     }
     let mut publishers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -86,7 +85,9 @@ fn facts(index: &Index) -> BTreeSet<String> {
         let version = one.version.as_ref().map_or("all versions".to_owned(), ToString::to_string);
         format!("blocked {} {version}: {}", one.id, one.reason)
     });
-    facts.extend(revoked.chain(blocked));
+    // A server takes none that says anything else.
+    let rotations = index.rotations.iter().filter_map(|json| Rotation::read(json.as_bytes()).ok());
+    facts.extend(revoked.chain(blocked).chain(rotations.map(|rotation| rotation_text(&rotation))));
     facts
 }
 

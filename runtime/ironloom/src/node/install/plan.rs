@@ -290,17 +290,18 @@ pub(in crate::node) fn site(config: &Config) -> Site<'_> {
     Site { timezone: &site.timezone, limits, most: &policy.limits, every: policy.set_point_every }
 }
 
-/// The rights that an install gives, unless somebody has consented to anything else. Warns first if the app's id goes over
-/// to somebody else.
+/// The rights that an install gives, unless somebody has consented to anything else. An id that goes over to somebody else is
+/// the first warning.
 fn consented(
     trust: &mut Trust<'_>,
     request: &InstallRequest,
     known: &KnownPackage,
     plan: &mut Plan,
 ) -> Answer<Consent> {
-    let was = trust.owner_of(&known.manifest.id);
-    trust.check(known, Named::of(request))?;
     let manifest = &known.manifest;
+    let was = trust.owner_of(&manifest.id);
+    trust.check(known, Named::of(request))?;
+    plan.warnings.splice(0..0, trust.goes_over(&manifest.id, was));
     let publisher = trust.owner_of(&manifest.id);
     let rights = Rights::of(manifest, publisher, &plan.bindings, &plan.grants, &plan.limits);
     let consent = consent_to(rights, known, plan, trust.most());

@@ -18,6 +18,7 @@ use crate::records::alarm::{AlarmRecord, ClearedBy};
 use crate::records::installation::{Installation, Revision, Trial};
 use crate::records::lane::LaneMeta;
 use crate::records::owner::AppOwner;
+use ironloom_apps::binding::Bindings;
 use ironloom_apps::manifest::Manifest;
 use ironloom_sandbox::LoadedApp;
 use ironloom_types::clock::Timestamp;
@@ -227,7 +228,7 @@ pub(super) fn revised(
 }
 
 /// Warnings about a change to another version.
-pub(super) fn warnings(lane: &Lane, before: &Term, manifest: &Manifest) -> Vec<String> {
+pub(super) fn warnings(lane: &Lane, before: &Term, manifest: &Manifest, bindings: &Bindings) -> Vec<String> {
     let (version, was) = (&manifest.version, &before.manifest);
     let mut warnings = Vec::new();
     if manifest.is_older_than(was) {
@@ -238,7 +239,7 @@ pub(super) fn warnings(lane: &Lane, before: &Term, manifest: &Manifest) -> Vec<S
     }
     let new =
         manifest.inputs.iter().filter(|input| input.optional && was.input(input.name.as_str()).is_none());
-    let bound = |name: &str| before.revision.bindings.input(name).is_some();
+    let bound = |name: &str| bindings.input(name).is_some();
     warnings.extend(new.filter(|input| !bound(input.name.as_str())).map(|input| {
         let name = &input.name;
         format!("version {version} has the optional input {name}, which is new: --bind {name}=… binds it")
