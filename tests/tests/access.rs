@@ -278,13 +278,16 @@ fn commands_show_the_token_that_they_are_given() -> Result<()> {
     let said = String::from_utf8(refused.stderr)?;
     ensure!(said.contains("IRONLOOM_TOKEN or --token-file"), "{said}");
     let shown = command(&server, &["token", "show", "--token-file", &file], None)?;
-    assert_eq!(String::from_utf8(shown.stdout)?, "admin, with the role platform-admin\n");
+    assert_eq!(String::from_utf8(shown.stdout)?, "admin, with the role platform-admin in the tenant main\n");
     let made =
         command(&server, &["token", "add", "anna", "--role", "viewer", "--for", "90 d"], Some(&token))?;
     let anna = String::from_utf8(made.stdout)?.trim().to_owned();
     ensure!(String::from_utf8(made.stderr)?.contains("shown this once"));
     let shown = command(&server, &["token", "show"], Some(&anna))?;
-    ensure!(String::from_utf8(shown.stdout)?.starts_with("anna, with the role viewer, until 20"));
+    ensure!(
+        String::from_utf8(shown.stdout)?
+            .starts_with("anna, with the role viewer in the tenant main, until 20")
+    );
     let refused = command(&server, &["halt"], Some(&anna))?;
     ensure!(String::from_utf8(refused.stderr)?.contains("which may not operate the plant"));
     let listed = command(&server, &["token", "list"], Some(&token))?;
@@ -296,6 +299,28 @@ fn commands_show_the_token_that_they_are_given() -> Result<()> {
     let wrong = command(&server, &["list"], Some("secret"))?;
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
     ensure!(!String::from_utf8(wrong.stderr)?.contains("secret"), "what was given isn't shown");
+    Ok(())
+}
+
+#[test]
+fn a_token_goes_into_a_new_file_that_nobody_else_can_read() -> Result<()> {
+    let (server, _) = start()?;
+    let token = admin_token(server.setup())?;
+    let file = server.setup().folder().join("bob.token");
+    let path = file.to_string_lossy();
+    let add = |role| command(&server, &["token", "add", "bob", "--role", role, "-o", &path], Some(&token));
+    let refused = add("nobody")?;
+    ensure!(!refused.status.success() && !file.exists(), "{refused:?}");
+    let made = add("viewer")?;
+    ensure!(made.status.success(), "{made:?}");
+    assert_eq!(fs::metadata(&file)?.permissions().mode() & 0o777, 0o600);
+    ensure!(!String::from_utf8(made.stdout)?.contains(fs::read_to_string(&file)?.trim()));
+    let shown = command(&server, &["token", "show", "--token-file", &path], None)?;
+    assert_eq!(String::from_utf8(shown.stdout)?, "bob, with the role viewer in the tenant main\n");
+    let again = add("viewer")?;
+    ensure!(String::from_utf8(again.stderr)?.contains("is there already"), "never over another file");
+    fs::remove_file(&file)?;
+    ensure!(!add("viewer")?.status.success() && !file.exists(), "the name is taken, and no empty file stays");
     Ok(())
 }
 

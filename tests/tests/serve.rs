@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -33,6 +34,32 @@ fn check(folder: &Path, config: &str, arguments: &[&str]) -> Result<Output> {
 fn said(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn a_check_reads_the_files_that_catalogs_need() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data").display().to_string();
+    let (ca, logins) = (folder.path().join("ca.pem"), folder.path().join("auth.json"));
+    let looks = |keys: &str| -> Result<(bool, String)> {
+        let config = format!("[catalogs]\n{keys}\n");
+        let output = check(folder.path(), &config, &["--data", &data, "--listen", "127.0.0.1:0"])?;
+        Ok((output.status.success(), said(&output).1))
+    };
+    for (keys, part) in [("ca = [\"ca.pem\"]", "ca.pem"), ("logins = \"auth.json\"", "auth.json")] {
+        let (passes, told) = looks(keys)?;
+        ensure!(!passes && told.contains(part) && told.contains("[catalogs]"), "{told}");
+    }
+    fs::write(&ca, "no certificate")?;
+    ensure!(!looks("ca = [\"ca.pem\"]")?.0);
+    fs::write(&logins, "{\"auths\": {}}")?;
+    fs::set_permissions(&logins, fs::Permissions::from_mode(0o644))?;
+    let (passes, told) = looks("logins = \"auth.json\"")?;
+    ensure!(!passes && told.contains("chmod"), "others may read it: {told}");
+    fs::set_permissions(&logins, fs::Permissions::from_mode(0o600))?;
+    let (passes, told) = looks("logins = \"auth.json\"")?;
+    ensure!(passes, "{told}");
+    Ok(())
 }
 
 #[test]

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::push::{PushError, Pushed, push};
 use self::session::Session;
-use super::web::Access;
+use super::web::{self, Access};
 use super::{ICONS, PACKAGE_ENDING, PACKAGES};
 use ironloom_types::ids::Digest;
 
@@ -34,6 +34,20 @@ const EMPTY: &[u8] = b"{}";
 const TITLE: &str = "org.opencontainers.image.title";
 /// The largest manifest that is read: one of a catalog with all roots that it may have.
 const MAX_MANIFEST: u64 = 1 << 20;
+
+/// Reads the files that the configuration names.
+///
+/// # Errors
+/// In words, with the key.
+pub(crate) fn check_files(access: &Access) -> Result<(), String> {
+    if !access.ca.is_empty() {
+        web::authorities(access)?;
+    }
+    match &access.logins {
+        Some(file) => session::logins(file).map(drop).map_err(|error| format!("[catalogs] {error}")),
+        None => Ok(()),
+    }
+}
 
 /// A repository of a registry, and a tag in it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -50,7 +50,7 @@ pub(super) fn agent(access: &Access, with_tls: bool) -> Result<Agent, String> {
 }
 
 /// The authorities that certificates of servers are held against.
-fn authorities(access: &Access) -> Result<Vec<Certificate<'static>>, String> {
+pub(super) fn authorities(access: &Access) -> Result<Vec<Certificate<'static>>, String> {
     let mut all = authorities::of_system();
     for path in &access.ca {
         all.extend(authorities::of_file(path).map_err(|error| format!("[catalogs] ca: {error}"))?);

@@ -1,8 +1,13 @@
 //! `ironloom token`: who may do what.
 
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand};
 
-use super::client::segment;
+use super::client::{Answer, segment};
 use super::failure::{Failure, Outcome};
 use super::{Global, PageArgs, output};
 use crate::access::{Role, TokenName};
@@ -38,6 +43,9 @@ enum Command {
         /// Valid until then (RFC 3339)
         #[arg(long, value_name = "TIME")]
         until: Option<Timestamp>,
+        /// A new file for the token, that nobody else can read; without it the token is printed
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// List the tokens
     List {
@@ -56,8 +64,8 @@ enum Command {
 impl Tokens {
     pub(super) fn run(self, global: &Global) -> Outcome {
         match self.command {
-            Command::Add { name, role, tenant, span, until } => {
-                add(global, &TokenRequest { name, role, tenant, until, span })
+            Command::Add { name, role, tenant, span, until, output } => {
+                add(global, &TokenRequest { name, role, tenant, until, span }, output.as_deref())
             }
             Command::List { page } => {
                 let query = [("after", page.after), ("limit", Some(page.limit.to_string()))];
@@ -91,9 +99,15 @@ fn path(name: &TokenName) -> String {
     format!("/v1/tokens/{}", segment(name.as_str()))
 }
 
-fn add(global: &Global, request: &TokenRequest) -> Outcome {
+fn add(global: &Global, request: &TokenRequest, file: Option<&Path>) -> Outcome {
     let body = serde_json::to_vec(request).map_err(|error| Failure::Other(error.into()))?;
-    let answer = global.client()?.post("/v1/tokens", &[], JSON_TYPE, &body)?;
+    let client = global.client()?;
+    let make = || client.post("/v1/tokens", &[], JSON_TYPE, &body);
+    if let Some(path) = file {
+        let name = kept_in(path, make)?;
+        return output::done(global, &format!("the token of {name} is in {}", path.display()));
+    }
+    let answer = make()?;
     if global.json {
         return output::json(&answer);
     }
@@ -105,6 +119,19 @@ fn add(global: &Global, request: &TokenRequest) -> Outcome {
         made.info.name
     ));
     Ok(())
+}
+
+/// Makes a token for a file. The file is there before the token, as nobody shows a token a second time.
+fn kept_in(path: &Path, make: impl FnOnce() -> Result<Answer, Failure>) -> Result<TokenName, Failure> {
+    output::check_new(path)?;
+    let failed = |error| anyhow::Error::new(error).context(format!("can't write {}", path.display()));
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let made = make().and_then(|answer| answer.read::<NewToken>());
+    let made = made.inspect_err(|_| {
+        let _ = fs::remove_file(path);
+    })?;
+    writeln!(file, "{}", made.token).and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(made.info.name)
 }
 
 fn shown(identity: &Identity) -> String {

@@ -30,7 +30,7 @@ struct Token {
 
 /// A file of logins, as `docker login` and `podman login` write it.
 #[derive(Deserialize)]
-struct Logins {
+pub(super) struct Logins {
     #[serde(default)]
     auths: std::collections::BTreeMap<String, Login>,
 }
@@ -283,14 +283,19 @@ fn refusal(answer: &mut Response<Body>) -> String {
     }
 }
 
+/// Reads a file of logins.
+pub(super) fn logins(file: &Path) -> Result<Logins, String> {
+    let bytes = small_files::read_secret(file, MAX_SMALL).map_err(|error| format!("logins: {error}"))?;
+    // The error would have a part of a secret in it.
+    serde_json::from_slice(&bytes).map_err(|_| {
+        format!("{} is no file of logins, as `docker login` or `podman login` writes it", file.display())
+    })
+}
+
 /// The login for a registry, out of a file. Without TLS it is sent only where the file says `http://`.
 fn login(file: &Path, place: &Place) -> Result<Option<String>, String> {
     let host = place.host.as_str();
-    let bytes = small_files::read_secret(file, MAX_SMALL).map_err(|error| format!("logins: {error}"))?;
-    // The error would have a part of a secret in it.
-    let logins: Logins = serde_json::from_slice(&bytes).map_err(|_| {
-        format!("{} is no file of logins, as `docker login` or `podman login` writes it", file.display())
-    })?;
+    let logins = logins(file)?;
     let found = logins.auths.iter().find(|(of, _)| {
         let rest = of.strip_prefix("http://");
         let of = if place.plain { rest } else { of.strip_prefix("https://").or(Some(of)) };

@@ -9,6 +9,7 @@ use rustix::fs::{Access, access};
 use super::Serve;
 use crate::api::tls::Certificate;
 use crate::backup::refuse_cut_off;
+use crate::catalogs::registry;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output;
 use crate::config::Config;
@@ -62,6 +63,7 @@ pub(super) fn check(serve: &Serve) -> Outcome {
     if let Some(config) = &config {
         check_address(config.server.listen, holder.as_deref(), &mut found);
         check_connectors(config, &mut found);
+        found.problems.extend(registry::check_files(&config.catalogs).err());
     }
     output::print(&found.sound.iter().map(|line| format!("{line}\n")).collect::<String>())?;
     if found.problems.is_empty() { Ok(()) } else { Err(Failure::File(found.problems.join("\n"))) }
