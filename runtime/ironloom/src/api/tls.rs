@@ -11,9 +11,10 @@ use std::task::Poll;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
@@ -124,6 +125,24 @@ impl Certificate {
         let left = until.0 - now.0;
         (left <= SOON)
             .then(|| format!("the server's certificate ends on {until}, in {} days: {renew}", left / DAY))
+    }
+}
+
+impl Certificate {
+    /// The names and addresses of these that it isn't for, in words.
+    pub(crate) fn not_for(&self, hosts: &[String]) -> Option<String> {
+        let own = self.key.end_entity_cert().ok()?;
+        let own = ParsedCertificate::try_from(own).ok()?;
+        let is_for =
+            |host: &str| ServerName::try_from(host).is_ok_and(|host| verify_server_name(&own, &host).is_ok());
+        let others: Vec<&str> = hosts.iter().map(String::as_str).filter(|host| !is_for(host)).collect();
+        (!others.is_empty()).then(|| {
+            format!(
+                "the server's certificate isn't for {}, which [server] hosts has: whoever calls the server so \
+                 doesn't trust it",
+                others.join(", ")
+            )
+        })
     }
 }
 

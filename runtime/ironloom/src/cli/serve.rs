@@ -262,7 +262,7 @@ fn guard(server: &Server, listen: SocketAddr) -> Guard {
 fn tls(server: &Server) -> Result<Option<Arc<Tls>>, Failure> {
     let Some(files) = &server.tls else { return Ok(None) };
     let certificate = Certificate::read(files).map_err(Failure::File)?;
-    if let Some(note) = certificate.note(host_time()) {
+    for note in certificate.note(host_time()).into_iter().chain(certificate.not_for(&server.hosts)) {
         tracing::warn!("{note}");
     }
     Ok(Some(Arc::new(Tls::new(certificate).map_err(Failure::File)?)))

@@ -287,7 +287,10 @@ impl Node {
         }));
         notes.extend(self.expired_indexes());
         notes.extend(self.warnings.iter().cloned());
-        notes.extend(self.tls.as_ref().and_then(|tls| tls.certificate().note(host_time())));
+        if let Some(certificate) = self.tls.as_ref().map(|tls| tls.certificate()) {
+            notes.extend(certificate.note(host_time()));
+            notes.extend(certificate.not_for(&self.config.load().server.hosts));
+        }
         Readiness { ready: reasons.is_empty(), reasons, notes }
     }
 

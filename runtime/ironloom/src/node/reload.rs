@@ -101,6 +101,7 @@ impl Node {
     fn serve_certificate(&self, certificate: Certificate, dry_run: bool) -> Option<String> {
         let tls = self.tls.as_ref()?;
         let until = certificate.until();
+        let not_for = certificate.not_for(&self.config.load().server.hosts);
         let is_other = !tls.serves(&certificate);
         if !dry_run {
             tls.serve(certificate);
@@ -108,7 +109,10 @@ impl Node {
         if is_other && !dry_run {
             tracing::info!(%until, "new connections get another certificate");
         }
-        is_other.then(|| format!("[server.tls]: another certificate, until {until}, for new connections"))
+        is_other.then(|| {
+            let but = not_for.map_or(String::new(), |note| format!("; {note}"));
+            format!("[server.tls]: another certificate, until {until}, for new connections{but}")
+        })
     }
 
     /// Names that the file has from now on, and that the log has as well.

@@ -66,6 +66,17 @@ fn a_certificate_says_when_it_ends_a_month_before() {
 }
 
 #[test]
+fn a_certificate_says_which_hosts_it_isnt_for() {
+    let certificate = Certificate::read(&Plant::new().files("own", 2031)).unwrap();
+    let told =
+        |hosts: &[&str]| certificate.not_for(&hosts.iter().map(|&host| host.to_owned()).collect::<Vec<_>>());
+    assert_eq!(told(&[]), None);
+    assert_eq!(told(&["LOOM.plant"]), None);
+    let note = told(&["loom.plant", "other.plant", "192.0.2.7", "::1"]).unwrap();
+    assert!(note.contains("isn't for other.plant, 192.0.2.7, ::1, which"), "{note}");
+}
+
+#[test]
 fn files_that_cant_be_taken_are_named_and_no_key_is_shown() {
     let plant = Plant::new();
     let (good, other) = (plant.files("good", 2031), plant.files("other", 2031));

@@ -52,11 +52,11 @@ pub(super) fn check(serve: &Serve) -> Outcome {
         match config.server.tls.as_ref().map(Certificate::read) {
             None => {}
             Some(Err(problem)) => found.problems.push(problem),
-            Some(Ok(certificate)) => found.sound.push(
-                certificate
-                    .note(host_time())
-                    .unwrap_or_else(|| format!("the certificate ends on {}", certificate.until())),
-            ),
+            Some(Ok(certificate)) => {
+                let ends = || format!("the certificate ends on {}", certificate.until());
+                found.sound.push(certificate.note(host_time()).unwrap_or_else(ends));
+                found.sound.extend(certificate.not_for(&config.server.hosts));
+            }
         }
     }
     let holder = check_data(&serve.data, config.as_ref(), &mut found);
