@@ -479,7 +479,7 @@ fn a_body_is_missed_where_the_description_requires_it() -> Result<()> {
             looked_at += 1;
         }
     }
-    assert_eq!(looked_at, 24);
+    assert_eq!(looked_at, 26);
     Ok(())
 }
 

@@ -178,7 +178,7 @@ fn what_is_anothers_is_as_if_it_were_not_there() -> Result<()> {
                 let body = match &*fill("x") {
                     path if path.ends_with("/rename") => json!({"to": "mine/7"}),
                     path if path.ends_with("/state/k") => json!({"text": "x"}),
-                    path if path.ends_with("/accept") => json!({"consent": unknown}),
+                    path if path.ends_with("/accept") => json!({"consent": unknown, "package": unknown}),
                     _ => json!({}),
                 };
                 let send = |name: &str| {
@@ -253,7 +253,7 @@ fn what_is_the_platforms_is_for_the_platform_alone() -> Result<()> {
     counts(&site.admin, "rooms")?;
     let series = |client: &Client| -> Result<Vec<String>> {
         let text = client.get("/metrics")?.text();
-        let of_lag = |line: &&str| line.starts_with("ironloom_lag_readings{");
+        let of_lag = |line: &&str| line.starts_with("ironloom_installation_lag_readings{");
         Ok(text
             .lines()
             .filter(of_lag)

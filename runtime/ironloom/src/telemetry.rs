@@ -426,7 +426,7 @@ mod tests {
             "ironloom_log_bytes_total 100",
             "ironloom_invocations_total{outcome=\"trap\"} 1",
             "ironloom_lanes{state=\"enabled\"} 2",
-            "ironloom_installation_state{installation=\"pigs\",state=\"quarantined\"} 1",
+            "ironloom_installation_state{installation=\"pigs\",tenant=\"acme\",state=\"quarantined\"} 1",
             concat!("ironloom_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "ironloom_log_sync_seconds_count 1",
         ] {

@@ -28,6 +28,7 @@ enum Command {
     },
     /// Give a tenant other quotas
     Set {
+        /// Its name
         name: TenantName,
         #[command(flatten)]
         quotas: Quotas,

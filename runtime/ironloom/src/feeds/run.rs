@@ -356,7 +356,9 @@ impl Trial {
     }
 
     /// Runs the invocations of a capsule again; the app is installed as the capsule says.
-    pub(crate) async fn capsule(&mut self, capsule: Capsule) -> Result<Vec<Rerun>, FeedError> {
+    pub(crate) async fn capsule(&mut self, mut capsule: Capsule) -> Result<Vec<Rerun>, FeedError> {
+        capsule.id = capsule.id.within(TenantId::MAIN);
+        capsule.generation = capsule.generation.within(TenantId::MAIN);
         let Some(first) = capsule.invocations.first().map(|one| one.invocation.time) else {
             return Err(FeedError::File("the capsule has no invocations".to_owned()));
         };

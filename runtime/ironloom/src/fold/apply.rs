@@ -281,7 +281,10 @@ impl Applier {
     fn admin(&mut self, record: AdminRecord) {
         self.tell_admin(&record);
         match record {
-            AdminRecord::PackageAdded(record) => self.add_package(*record),
+            AdminRecord::PackageAdded { tenant, package } => {
+                self.hold(tenant, package.digest, true);
+                self.add_package(*package);
+            }
             AdminRecord::PackageRemoved(digest) => {
                 self.remove_package(digest);
             }

@@ -40,10 +40,11 @@ impl Node {
         check(&package)?;
         let _held = self.admin.last_use.hold(package.digest);
         if let Some(known) = self.known(package.digest) {
-            let known = self.mend_package(&known, package, tar).await?;
+            let had = self.has_package(tenant, package.digest);
+            let known = self.mend_package(tenant, &known, package, tar).await?;
             let _installing = self.admin.installing.lock().await;
-            let is_new = self.hold_package(tenant, known.record.digest).await?;
-            return Ok((info(&known), is_new));
+            self.hold_package(tenant, known.record.digest).await?;
+            return Ok((info(&known), !had));
         }
         let _compiled = self.admin.compiled.read().await;
         let record = self.compile(&package, Digest::of(&tar)).await?;
@@ -51,21 +52,21 @@ impl Node {
         // Somebody may have sent the same while it was compiled.
         let new = self.known(package.digest).is_none();
         if new {
-            self.write_package(record, tar).await?;
+            self.write_package(tenant, record, tar).await?;
+        } else {
+            self.hold_package(tenant, package.digest).await?;
         }
-        self.hold_package(tenant, package.digest).await?;
         let known =
             self.known(package.digest).ok_or_else(|| problems::internal(&"the package is not there"))?;
         Ok((info(&known), new))
     }
 
-    /// Notes that a tenant has a package; `false` where it had it. `installing` is held.
-    async fn hold_package(&self, tenant: TenantId, digest: Digest) -> Answer<bool> {
+    /// Notes that a tenant has a package, unless it has it already. `installing` is held.
+    async fn hold_package(&self, tenant: TenantId, digest: Digest) -> Answer<()> {
         if self.has_package(tenant, digest) {
-            return Ok(false);
+            return Ok(());
         }
-        let held = AdminRecord::PackageHeld { tenant, package: digest, holds: true };
-        self.change(held).await.map(|()| true)
+        self.change(AdminRecord::PackageHeld { tenant, package: digest, holds: true }).await
     }
 
     fn has_package(&self, tenant: TenantId, digest: Digest) -> bool {
@@ -94,7 +95,7 @@ impl Node {
         })
     }
 
-    async fn write_package(&self, record: PackageRecord, tar: Bytes) -> Answer<()> {
+    async fn write_package(&self, tenant: TenantId, record: PackageRecord, tar: Bytes) -> Answer<()> {
         let (files, name) = (Arc::clone(&self.packages), record.file_name());
         let written = aside(move || files.write(&name, &tar));
         written
@@ -102,7 +103,7 @@ impl Node {
             .map_err(|error| problems::internal(&error))?
             .map_err(|error| problems::internal(&error))?;
         failpoint("package-written");
-        self.change(AdminRecord::PackageAdded(Box::new(record))).await?;
+        self.change(AdminRecord::PackageAdded { tenant, package: Box::new(record) }).await?;
         failpoint("package-recorded");
         Ok(())
     }
@@ -111,6 +112,7 @@ impl Node {
     /// installations that have no code try once more.
     async fn mend_package(
         &self,
+        tenant: TenantId,
         known: &Arc<KnownPackage>,
         sent: package::Package,
         tar: Bytes,
@@ -132,12 +134,12 @@ impl Node {
                 // Together they may have more signatures than a package can have.
                 let merged = merged.map_err(|error| Problem::refused("package", error.to_string()))?;
                 let tar = merged.ok_or_else(|| problems::internal(&"it is the same package"))?;
-                self.rewrite_package(&known, signers, tar).await?;
+                self.rewrite_package(tenant, &known, signers, tar).await?;
             }
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => {
                 tracing::warn!(package = %digest, "the file of a package was missing or damaged; it was written again");
-                self.rewrite_package(&known, signers, tar).await?;
+                self.rewrite_package(tenant, &known, signers, tar).await?;
             }
         }
         self.admin.loading.again();
@@ -147,6 +149,7 @@ impl Node {
     /// Writes another file of a package that is known.
     async fn rewrite_package(
         &self,
+        tenant: TenantId,
         known: &KnownPackage,
         signers: BTreeSet<PublicKey>,
         tar: Bytes,
@@ -154,7 +157,7 @@ impl Node {
         let signers = signers.into_iter().collect();
         let record = PackageRecord { file: Digest::of(&tar), signers, ..known.record.clone() };
         let is_another = record.file != known.record.file;
-        self.write_package(record, tar).await?;
+        self.write_package(tenant, record, tar).await?;
         self.catalogs.looks.forget();
         if is_another {
             self.remove_file(known.record.file_name()).await;

@@ -65,7 +65,9 @@ impl World {
         for digest in [INSTALLED, UNUSED] {
             let record = package(digest);
             node.packages.write(&record.file_name(), digest.hex().as_bytes()).unwrap();
-            node.change(AdminRecord::PackageAdded(Box::new(record))).await.unwrap();
+            node.change(AdminRecord::PackageAdded { tenant: TenantId::MAIN, package: Box::new(record) })
+                .await
+                .unwrap();
         }
         let id = InstallationId::new(TenantId::MAIN, "one").unwrap();
         node.change(installed(&id, 1)).await.unwrap();

@@ -14,7 +14,7 @@ fn told_confirmed(asked: &Asked) -> String {
 /// What the server's log says of a change.
 pub(super) fn told(record: &AdminRecord) -> String {
     match record {
-        AdminRecord::PackageAdded(package) => format!("package {} was added", package.digest),
+        AdminRecord::PackageAdded { package, .. } => format!("package {} was added", package.digest),
         AdminRecord::PackageRemoved(digest) => format!("package {digest} was deleted"),
         AdminRecord::Compiled { package, .. } => format!("package {package} was compiled anew"),
         AdminRecord::Installed(new) => told_installed(new),

@@ -80,7 +80,7 @@ impl Told {
                 let before = before.max(self.dropped_before.of(tenant));
                 self.dropped_before.set(tenant, before);
             }
-            AdminRecord::PackageAdded(package) => {
+            AdminRecord::PackageAdded { package, .. } => {
                 self.files.insert(package.file_name());
                 self.packages.insert(package.digest, Some(package));
             }
@@ -312,7 +312,9 @@ mod tests {
             "{all:?}"
         );
         assert!(
-            all.contains(&"journal: its blocks end at reading 0, and its fold position says 7".to_owned()),
+            all.contains(
+                &"journal: the blocks of tenant 1 end at reading 0, and its fold position says 7".to_owned()
+            ),
             "{all:?}"
         );
         assert_eq!(found(FoldPosition::default()), [""; 0]);

@@ -34,8 +34,8 @@ pub(crate) const VERSION: u8 = 13;
 /// One change. New variants go to the end: their order is the format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum AdminRecord {
-    /// A package is there; its files were synced before.
-    PackageAdded(Box<PackageRecord>),
+    /// A package is there, and a tenant has it; its files were synced before.
+    PackageAdded { tenant: TenantId, package: Box<PackageRecord> },
     /// A package is gone.
     PackageRemoved(Digest),
     /// Its code was compiled anew, for another engine.

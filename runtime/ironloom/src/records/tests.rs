@@ -437,7 +437,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
     let uninstalled = AdminRecord::Uninstalled { ended: Box::new(ended), at: Timestamp(1234), purge: true };
     let (id, generation) = (pigs(), Generation(3));
     let mut all = vec![
-        (AdminRecord::PackageAdded(Box::new(record)), PACKAGE_ADDED),
+        (AdminRecord::PackageAdded { tenant: TenantId::MAIN, package: Box::new(record) }, PACKAGE_ADDED),
         (AdminRecord::PackageRemoved(package), PACKAGE_REMOVED),
         (AdminRecord::Compiled { package, compiled: compiled() }, COMPILED),
         (installed, INSTALLED),

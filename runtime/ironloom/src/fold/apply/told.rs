@@ -104,7 +104,7 @@ impl Applier {
                 key: changed.key.to_string(),
                 change: if changed.value.is_some() { "set" } else { "deleted" },
             }),
-            AdminRecord::PackageAdded(package) => self.tell_package(package.digest, "added"),
+            AdminRecord::PackageAdded { package, .. } => self.tell_package(package.digest, "added"),
             AdminRecord::PackageRemoved(package) => self.tell_package(*package, "removed"),
             AdminRecord::TimeSet { .. } => events.tell(What::Clock { state: "set-back" }),
             AdminRecord::ConnectorSet(set) => of_connector(&set.name, "set"),

@@ -166,7 +166,7 @@ impl Numberer {
                     self.forget_points(id);
                 }
             }
-            AdminRecord::PackageAdded(_)
+            AdminRecord::PackageAdded { .. }
             | AdminRecord::PackageRemoved(_)
             | AdminRecord::Compiled { .. }
             | AdminRecord::UnitsGiven(_)

@@ -8,7 +8,7 @@ use crate::fold::episodes::Episodes;
 use crate::fold::stored::decode;
 use crate::records::alarm::AlarmRecord;
 use ironloom_storage::store::{KeyKind, KeyRange};
-use ironloom_types::ids::Generation;
+use ironloom_types::ids::{Generation, TenantId};
 
 /// The history of alarms, of each installation and of all.
 pub(super) fn check(shared: &Shared, model: &Model) {
@@ -35,7 +35,9 @@ pub(super) fn check(shared: &Shared, model: &Model) {
             assert_eq!(numbers, expected.keys().copied().collect::<Vec<_>>());
         }
     }
-    let all = shared.episode_places(&Episodes::default(), None, usize::MAX).unwrap();
+    let all = shared
+        .episode_places(&Episodes { tenant: TenantId::MAIN, ..Episodes::default() }, None, usize::MAX)
+        .unwrap();
     let all: BTreeSet<(u64, u64)> = all.iter().map(|place| (place.generation.0, place.number)).collect();
     let of = |generation: u64| {
         let numbers = model.episodes.get(&generation).into_iter().flat_map(BTreeMap::keys);

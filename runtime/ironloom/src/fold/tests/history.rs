@@ -638,7 +638,7 @@ impl World {
             sdk_version: None,
             compiled: CompiledRef { wasm: digest, engine: digest, code: digest },
         };
-        self.admin(AdminRecord::PackageAdded(Box::new(record)), Ok(()));
+        self.admin(AdminRecord::PackageAdded { tenant: TenantId::MAIN, package: Box::new(record) }, Ok(()));
     }
 
     /// Removes the package of a version, unless an installation has it or readings wait for it.
