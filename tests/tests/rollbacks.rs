@@ -362,6 +362,7 @@ fn an_upgrade_is_committed_by_people_or_by_time() -> Result<()> {
     assert_eq!(
         done,
         [
+            by("-local", "install"),
             by("-local", "changeInstallation"),
             by("-local", "commitUpgrade"),
             by("-local", "changeInstallation"),
