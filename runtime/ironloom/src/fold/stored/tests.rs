@@ -62,8 +62,8 @@ fn installations() {
     };
     for (standing, standing_byte) in [(Standing::Running, "00"), (Standing::Paused, "01")] {
         let expected = [
-            // The id.
-            "0470696773",
+            // The id, of the tenant `main`.
+            "010470696773",
             // The generation: 300 is 0b10_0101100.
             "ac02",
             // The number that it was given: one more.
@@ -118,14 +118,14 @@ fn bindings() -> (Bindings, String) {
         "02",
         "01026b67",
         "010167fca9f1d24d62503f0000000000000000",
-        "0205612f7b787d0162",
+        "020105612f7b787d010162",
         // Three outputs, each with name, kind, type, no unit, target. Derived, a text, to `apps/pigs/gain`.
         "03",
         "046761696e",
         "00",
         "03",
         "00",
-        "010e617070732f706967732f6761696e",
+        "01010e617070732f706967732f6761696e",
         // A set-point, a boolean, not bound.
         "0467617465",
         "01",
@@ -137,7 +137,7 @@ fn bindings() -> (Bindings, String) {
         "01",
         "01",
         "00",
-        "0205622f7b787d0100",
+        "020105622f7b787d0100",
     ];
     (Bindings { inputs: vec![input], outputs }, expected.concat())
 }
@@ -322,10 +322,10 @@ fn points() {
     let expected = [
         "05",
         "00",
-        "0103612f620000",
-        "0103612f6201026b670102c384",
-        "0203612f620000",
-        "0203612f620103612f6301026b67",
+        "010103612f620000",
+        "010103612f6201026b670102c384",
+        "020103612f620000",
+        "020103612f620103612f6301026b67",
     ];
     assert_eq!(hex(&bytes), expected.concat());
     assert_eq!(postcard::from_bytes(&bytes), Ok(page));
@@ -360,11 +360,11 @@ fn a_generation() {
     // Five numbers, fifteen counters, eight numbers, no timer, five of the failure rules, no quarantine, no error, none of a
     // timer, no gap, where it began, nothing published, no change by a person, no invocation gone, nothing skipped.
     let meta = "00".repeat(5 + 15 + 8 + 1 + 5 + 1 + 1 + 1 + 1 + 2 + 1 + 1 + 1 + 1);
-    golden(removed_only, &format!("0470696773{meta}01d209010000"));
+    golden(removed_only, &format!("010470696773{meta}01d209010000"));
     // As one that may be adopted: id, generation, number, app, version, package, running, revision, nothing to roll back, nor was it, no publisher.
     let ended =
-        format!("0470696773030410636f6d2e6578616d706c652e7069677305302e312e30{package_bytes}0002000000");
-    golden(kept, &format!("0470696773{meta}01d2090101{ended}00"));
+        format!("010470696773030410636f6d2e6578616d706c652e7069677305302e312e30{package_bytes}0002000000");
+    golden(kept, &format!("010470696773{meta}01d2090101{ended}00"));
 }
 
 #[test]
@@ -465,13 +465,13 @@ fn set_points_on_their_way() {
     };
     let expected = [
         // The installation.
-        "0470696773",
+        "010470696773",
         // Its place: generation 3, ordinal 5, index 2.
         "030502",
         // The time of its invocation, and its number.
         "d209ac02",
         // List 1, output, entity, point, 40 asked for and 32 sent (reals), 60 s.
-        "01056c696d6974057069672d310d706c616e742f372f6c696d697403000000000000444003000000000000404080b09dc2df01",
+        "01056c696d6974057069672d31010d706c616e742f372f6c696d697403000000000000444003000000000000404080b09dc2df01",
         // The safe value, 6; it was only advised, and is confirmed.
         "010300000000000018400001",
     ];
@@ -504,9 +504,9 @@ fn a_point_that_is_driven() {
     };
     let expected = [
         // The point.
-        "0d706c616e742f372f6c696d6974",
+        "010d706c616e742f372f6c696d6974",
         // The installation and its generation.
-        "047069677303",
+        "01047069677303",
         // The output and the entity.
         "056c696d6974057069672d31",
         // Told: 32 as a real, number 300, until 1234, and 6 then.

@@ -46,11 +46,11 @@ fn points_of_outputs_stand_in_a_record_without_readings() {
     let mut body = Vec::new();
     encode(&head, std::slice::from_ref(&numbered), &Columns::default(), &mut body);
     let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
-    // 6 bytes: a receipt, that of outputs, generation 3, 300 points; no request. One point: 7, 8 bytes of "apps/a/b", no unit.
+    // 6 bytes: a receipt, that of outputs, generation 3, 300 points; no request. One point: 7, of the tenant 1, 8 bytes of "apps/a/b", no unit.
     // No reading, no flags, the type of none, and no heap.
     assert_eq!(
         hex,
-        "06000000010203ac0200".to_owned() + "0107" + "08617070732f612f6200" + "00000000000300000000"
+        "06000000010203ac0200".to_owned() + "0107" + "0108617070732f612f6200" + "00000000000300000000"
     );
     assert!(body.len() <= max_len(&head, &[point], &Columns::default()));
     let record =
