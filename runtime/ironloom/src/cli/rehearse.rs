@@ -236,7 +236,7 @@ impl Accepted {
         if share > most {
             let (share, most) = (text::percent(share), text::percent(most));
             return Err(
-                anyhow::anyhow!("{share} of what the versions do differ, and {most} are allowed").into()
+                anyhow::anyhow!("{share} of what the versions do differs, and {most} is allowed").into()
             );
         }
         Ok(())
@@ -282,7 +282,7 @@ impl Condition {
         if report.share() > 0.0 {
             let (share, most) = (text::percent(report.share()), text::percent(self.accepted.most()));
             output::note(&format!(
-                "{share} of what the versions do differ, and {most} are allowed: it goes on"
+                "{share} of what the versions do differs, and {most} is allowed: it goes on"
             ));
         }
         Ok(())
