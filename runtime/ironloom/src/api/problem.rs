@@ -41,6 +41,7 @@ pub(crate) const KINDS: &[&str] = &[
     "copying",
     "damaged",
     "exists",
+    FEED_CLOCK,
     "generation",
     "gone",
     "headers-too-large",
