@@ -152,6 +152,17 @@ fn without(answer: &Answer, names: &[&str]) -> (u16, String) {
     (answer.status, text)
 }
 
+/// The body that an operation reads before it looks for what its path names.
+fn body_of(path: &str, unknown: &str) -> Value {
+    match path {
+        path if path.ends_with("/rename") => json!({"to": "mine/7"}),
+        path if path.ends_with("/state/k") => json!({"text": "x"}),
+        path if path.ends_with("/rehearsals") => json!({"from": "24 h"}),
+        path if path.ends_with("/accept") => json!({"consent": unknown, "package": unknown}),
+        _ => json!({}),
+    }
+}
+
 #[test]
 fn what_is_anothers_is_as_if_it_were_not_there() -> Result<()> {
     let site = Site::new()?;
@@ -177,13 +188,7 @@ fn what_is_anothers_is_as_if_it_were_not_there() -> Result<()> {
                     path.replace("{number}", "1").replace("{key}", "k").replace("{intent}", &"0".repeat(32))
                         + query
                 };
-                let body = match &*fill("x") {
-                    path if path.ends_with("/rename") => json!({"to": "mine/7"}),
-                    path if path.ends_with("/state/k") => json!({"text": "x"}),
-                    path if path.ends_with("/rehearsals") => json!({"from": "24 h"}),
-                    path if path.ends_with("/accept") => json!({"consent": unknown, "package": unknown}),
-                    _ => json!({}),
-                };
+                let body = body_of(&fill("x"), &unknown);
                 let send = |name: &str| {
                     let method = method.to_uppercase();
                     let body = if method == "GET" || method == "DELETE" {

@@ -281,10 +281,7 @@ impl Applier {
     fn admin(&mut self, record: AdminRecord) {
         self.tell_admin(&record);
         match record {
-            AdminRecord::PackageAdded { tenant, package } => {
-                self.hold(tenant, package.digest, true);
-                self.add_package(*package);
-            }
+            AdminRecord::PackageAdded { tenant, package } => self.bring_package(tenant, *package),
             AdminRecord::PackageRemoved(digest) => {
                 self.remove_package(digest);
             }

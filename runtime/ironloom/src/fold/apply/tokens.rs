@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::Applier;
 use crate::fold::stored::encode;
+use crate::records::admin::PackageRecord;
 use crate::records::tenant::TenantRecord;
 use crate::records::token::TokenChange;
 use ironloom_storage::store::Item;
@@ -25,6 +26,12 @@ impl Applier {
             holdings.remove(&(tenant, package));
         }
         self.shared.overlay.apply([(key, holds.then(Bytes::new))]);
+    }
+
+    /// Adds a package that a tenant has brought.
+    pub(super) fn bring_package(&mut self, tenant: TenantId, package: PackageRecord) {
+        self.hold(tenant, package.digest, true);
+        self.add_package(package);
     }
 
     /// Forgets a package, and who has had it.
