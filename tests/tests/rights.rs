@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, request, wait_for_installation};
 use ironloom_tests::listener::Listener;
 use ironloom_tests::publishing::{done, key, one_state};
@@ -155,6 +155,8 @@ fn another_publisher_needs_a_new_consent_and_begins_anew() -> Result<()> {
     assert_eq!(shown["consent"]["rights"]["publisher"], json!(b));
     let warning = shown["warnings"][0].as_str().unwrap_or_default().to_owned();
     ensure!(warning.contains(&format!(" goes over from {a} to {b}")), "{shown}");
+    let warnings = shown["warnings"].as_array().context("no warnings")?;
+    assert_eq!(warnings.iter().filter(|one| **one == warning).count(), 1, "it is said once: {shown}");
     let upgrade = json!({"package": of_b});
     assert_eq!(client.patch("/v1/installations/sums", &upgrade)?.problem(409)?["kind"], "publisher-changed");
     let mut listener = Listener::new(client, "kinds=owner", None)?;

@@ -306,7 +306,6 @@ fn consented(
     let rights = Rights::of(manifest, publisher, &plan.bindings, &plan.grants, &plan.limits);
     let consent = consent_to(rights, known, plan, trust.most());
     check_consent(request.consent, &consent)?;
-    plan.warnings.splice(0..0, trust.goes_over(&manifest.id, was));
     Ok(consent)
 }
 
