@@ -53,7 +53,8 @@ struct Behind {
 
 impl KeepUp {
     fn set(&self, node: &Node, behind: &[Arc<Lane>]) {
-        let mut before = std::mem::take(&mut *self.behind.lock());
+        // Those that are slowed stay so while sources are looked for.
+        let mut before = self.behind.lock().clone();
         let mut now = BTreeMap::new();
         let mut by_tenant: BTreeMap<TenantId, Vec<Arc<Lane>>> = BTreeMap::new();
         for lane in behind {
