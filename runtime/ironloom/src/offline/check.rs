@@ -229,7 +229,10 @@ fn check_blocks(
         report.looked.blocks += 1;
         progress(&report.looked);
     });
-    for (tenant, expected) in fold.folded_through.iter() {
+    let tenants: BTreeSet<TenantId> =
+        last.keys().copied().chain(fold.folded_through.iter().map(|(tenant, _)| tenant)).collect();
+    for tenant in tenants {
+        let expected = fold.folded_through.of(tenant);
         let end = last.get(&tenant).map_or(Sequence(0), |last| last.last_sequence());
         if end != expected {
             let problem = format!(
