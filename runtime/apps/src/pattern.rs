@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use ironloom_types::ids::{MAX_PATH_SEGMENTS, PointPath, TenantId, check_segment};
+use ironloom_types::ids::{MAX_PATH_SEGMENTS, PointPath, TenantId, check_segment, read_owned, write_owned};
 use ironloom_types::text::shorten;
 
 /// The longest pattern, in bytes.
@@ -211,21 +211,13 @@ impl std::hash::Hash for Pattern {
 
 impl Serialize for Pattern {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.serialize_str(&self.text)
-        } else {
-            (self.tenant, &self.text).serialize(serializer)
-        }
+        write_owned(self.tenant, &self.text, serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (tenant, text) = if deserializer.is_human_readable() {
-            (TenantId::NOBODY, String::deserialize(deserializer)?)
-        } else {
-            Deserialize::deserialize(deserializer)?
-        };
+        let (tenant, text) = read_owned(deserializer)?;
         Self::new(tenant, &text).map_err(serde::de::Error::custom)
     }
 }

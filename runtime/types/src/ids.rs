@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::owned::{Generation, InstallationId, LastGenerations, LastSequences, PointPath};
+pub use self::owned::{
+    Generation, InstallationId, LastGenerations, LastSequences, PointPath, read_owned, write_owned,
+};
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {

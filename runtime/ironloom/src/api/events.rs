@@ -266,7 +266,6 @@ mod tests {
         drop(held);
         assert!(places.take(&holder("ben")).is_ok() && places.0.lock().of.is_empty());
     }
-    use ironloom_types::ids::TenantId;
 
     #[test]
     fn events_are_written_as_the_standard_has_them() {

@@ -1,7 +1,6 @@
 //! What bodies of all forms have in common: the checks of a reading, the numbers of points, and bad readings.
 
 use std::collections::BTreeMap;
-
 use std::sync::Arc;
 
 use hashbrown::HashMap;

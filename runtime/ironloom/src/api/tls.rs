@@ -126,9 +126,7 @@ impl Certificate {
         (left <= SOON)
             .then(|| format!("the server's certificate ends on {until}, in {} days: {renew}", left / DAY))
     }
-}
 
-impl Certificate {
     /// The names and addresses of these that it isn't for, in words.
     pub(crate) fn not_for(&self, hosts: &[String]) -> Option<String> {
         let own = self.key.end_entity_cert().ok()?;

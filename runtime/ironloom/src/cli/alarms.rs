@@ -149,6 +149,6 @@ fn change(
     output::each(ids, |id| {
         let path = format!("/v1/alarms/{}/{deed}", segment(id));
         let answer = client.post(&path, &[], JSON_TYPE, &body)?;
-        if global.json { output::json(&answer) } else { output::done(global, &format!("{id} is {done}")) }
+        output::done_with(global, &answer, &format!("{id} is {done}"))
     })
 }

@@ -206,6 +206,11 @@ pub(super) fn done(global: &Global, text: &str) -> Outcome {
     Ok(())
 }
 
+/// Says that something was done, or with `--json` what the server has answered.
+pub(super) fn done_with(global: &Global, answer: &Answer, text: &str) -> Outcome {
+    if global.json { json(answer) } else { done(global, text) }
+}
+
 /// Does something to each of several. What fails is told, and the rest goes on.
 pub(super) fn each<T>(all: Vec<T>, act: impl Fn(&T) -> Outcome) -> Outcome {
     let mut last = None;

@@ -18,10 +18,6 @@ impl Pause {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/pause", segment(&self.id));
         let answer = global.client()?.post(&path, &[], JSON_TYPE, b"{}")?;
-        if global.json {
-            output::json(&answer)
-        } else {
-            output::done(global, &format!("{} is paused", self.id))
-        }
+        output::done_with(global, &answer, &format!("{} is paused", self.id))
     }
 }

@@ -167,13 +167,9 @@ impl Set {
         let Key { id, key } = &self.key;
         let body = self.value.body()?;
         let answer = global.client()?.put(&path(id, key), JSON_TYPE, body.as_bytes())?;
-        if global.json {
-            return output::json(&answer);
-        }
-        output::done(
-            global,
-            &format!("{} is set; the app sees it once it runs: `ironloom resume {id}`", key::shown(key)),
-        )
+        let text =
+            format!("{} is set; the app sees it once it runs: `ironloom resume {id}`", key::shown(key));
+        output::done_with(global, &answer, &text)
     }
 }
 

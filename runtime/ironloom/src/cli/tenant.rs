@@ -63,25 +63,15 @@ impl Tenants {
                 let request = TenantRequest { name: name.clone(), quotas: quotas.into() };
                 let body = serde_json::to_vec(&request).map_err(|error| Failure::Other(error.into()))?;
                 let answer = global.client()?.post("/v1/tenants", &[], JSON_TYPE, &body)?;
-                if global.json {
-                    return output::json(&answer);
-                }
-                output::done(
-                    global,
-                    &format!(
-                        "tenant {name} is added; `ironloom token add NAME --tenant {name}` makes a token for it"
-                    ),
-                )
+                let next = format!("`ironloom token add NAME --tenant {name}` makes a token for it");
+                output::done_with(global, &answer, &format!("tenant {name} is added; {next}"))
             }
             Command::Set { name, quotas } => {
                 let body = serde_json::to_vec(&TenantQuotas::from(quotas));
                 let body = body.map_err(|error| Failure::Other(error.into()))?;
                 let path = format!("/v1/tenants/{}", segment(name.as_str()));
                 let answer = global.client()?.put(&path, JSON_TYPE, &body)?;
-                if global.json {
-                    return output::json(&answer);
-                }
-                output::done(global, &format!("tenant {name} has these quotas from now on"))
+                output::done_with(global, &answer, &format!("tenant {name} has these quotas from now on"))
             }
             Command::List { page } => {
                 let query = [("after", page.after), ("limit", Some(page.limit.to_string()))];

@@ -218,18 +218,17 @@ impl Applier {
         at: Option<RecordRef>,
     ) {
         let generation = head.generation;
-        let key = |item: Item<'_>| item.key();
         let mut changes = Vec::with_capacity(4);
         self.add_points(new_points);
         self.shared.invocations.note(generation, head.invocation.clone());
         for letter in &head.dead_letters {
-            changes.push((key(Item::DeadLetter(generation, letter.number)), Some(encode(letter))));
+            changes.push((Item::DeadLetter(generation, letter.number).key(), Some(encode(letter))));
         }
         for number in &head.dead_letters_gone {
-            changes.push((key(Item::DeadLetter(generation, *number)), None));
+            changes.push((Item::DeadLetter(generation, *number).key(), None));
         }
         for (name, due) in &head.timers {
-            changes.push((key(Item::Timer(generation, name)), due.as_ref().map(encode)));
+            changes.push((Item::Timer(generation, name).key(), due.as_ref().map(encode)));
         }
         let lane = self.shared.lanes.of_generation(generation);
         let asked = self.asked(&head, lane.as_deref(), at, &mut changes);
@@ -292,7 +291,7 @@ impl Applier {
                 let mut installation = Installation::clone(&lane.installation());
                 installation.standing = standing;
                 self.shared.overlay.apply([
-                    (Item::Installation(id.tenant(), id.as_str()).key(), Some(encode(&installation))),
+                    (Key::installation(&id), Some(encode(&installation))),
                     self.lane_value(&id, generation, &meta),
                 ]);
                 lane.stand(installation, *meta);

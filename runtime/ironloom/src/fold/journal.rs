@@ -150,7 +150,7 @@ impl Journal {
 
     fn has_file(&self, file: u32) -> bool {
         let inner = self.inner.read();
-        inner.blocks.files_after(file - 1, 1).first().is_some_and(|(found, _)| *found == file)
+        inner.blocks.has_file(file)
     }
 
     /// The bytes in use of each block file.
@@ -167,9 +167,9 @@ impl Journal {
     /// The first sequence that each tenant keeps where retention drops what is due, of those that lose something.
     pub(crate) fn due_to_go(&self, retention: Retention) -> LastSequences {
         let inner = self.inner.read();
-        let files = inner.blocks.used_files();
         let mut through = None;
         if let Some(most) = retention.max_bytes {
+            let files = inner.blocks.used_files();
             let mut bytes: u64 = files.values().sum();
             for (file, used) in &files {
                 if bytes <= most {
@@ -180,7 +180,7 @@ impl Journal {
             }
         }
         // What is more than a few files goes the next time.
-        let end = files.first_key_value().map_or(0, |(file, _)| file.saturating_add(FILES_AT_ONCE));
+        let end = inner.blocks.first_file().map_or(0, |file| file.saturating_add(FILES_AT_ONCE));
         let due = |(tenant, stream)| {
             let entries = inner.blocks.entries(tenant, stream);
             // With all that was recorded before it: time may have been set back from a wrong future.

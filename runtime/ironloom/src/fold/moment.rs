@@ -15,11 +15,10 @@ use std::io::{self, Read, Write};
 use super::FoldPosition;
 use super::stored::decode;
 use crate::backup::{BackupError, FORMAT, Head, Sizes, Writer};
-use ironloom_storage::journal::{BlockFiles, FileError, HeldFile, StoredBlock, block_file};
+use ironloom_storage::journal::{BlockFiles, BlockIndex, FileError, HeldFile, StoredBlock, block_file};
 use ironloom_storage::log::{Image, LogError, LogReader};
 use ironloom_storage::store::{self, EngineKind, Files, Key, KeyKind, KeyRange, Snapshot, Storage};
 use ironloom_types::clock::host_time;
-use ironloom_types::ids::{Sequence, TenantId};
 use ironloom_types::page::pages;
 
 /// Keys of the store that are read at once.
@@ -210,8 +209,7 @@ fn fold_position(snapshot: &dyn Snapshot) -> Result<FoldPosition, MomentError> {
 /// their way out: a start drops them.
 fn used_blocks(snapshot: &dyn Snapshot, fold: &FoldPosition) -> Result<BTreeMap<u32, u64>, MomentError> {
     let range = KeyRange::all(KeyKind::Block);
-    let (mut used, mut next): (BTreeMap<TenantId, BTreeMap<u32, u64>>, BTreeMap<TenantId, Sequence>) =
-        Default::default();
+    let mut blocks = BlockIndex::default();
     for page in pages(|after| snapshot.scan(&range, after, KEYS)) {
         for (key, value) in page? {
             let bad = |problem: String| MomentError::Value { key: key.to_string(), problem };
@@ -219,20 +217,12 @@ fn used_blocks(snapshot: &dyn Snapshot, fold: &FoldPosition) -> Result<BTreeMap<
             if block.checkpoint > fold.position {
                 continue;
             }
-            let own = used.entry(block.tenant).or_default();
-            let due = next.insert(block.tenant, block.entry.last_sequence().next());
-            if due.is_some_and(|due| due != block.entry.first_sequence) {
-                own.clear();
+            if blocks.push(block.tenant, block.stream, block.entry).is_err() {
+                blocks.begin_again(block.tenant, block.stream, block.entry);
             }
-            let (file, end) = (block.entry.location.file, block.entry.location.end());
-            own.entry(file).and_modify(|known| *known = end.max(*known)).or_insert(end);
         }
     }
-    let mut all = BTreeMap::new();
-    for (file, end) in used.into_values().flatten() {
-        all.entry(file).and_modify(|known: &mut u64| *known = end.max(*known)).or_insert(end);
-    }
-    Ok(all)
+    Ok(blocks.used_files())
 }
 
 /// Block files that are held open, by number, and how far each is in use.

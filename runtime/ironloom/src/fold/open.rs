@@ -236,8 +236,8 @@ fn blocks(loader: &Loader<'_>, fold: &FoldPosition) -> Result<Blocks, OpenError>
             if not_dense.found < not_dense.expected {
                 return Err(CheckpointError::from(not_dense).into());
             }
-            let before = blocks.take(block.tenant, block.stream);
             let tenant = block.tenant;
+            let before = blocks.begin_again(tenant, block.stream, block.entry);
             stale.extend(before.iter().map(|entry| Item::Block(tenant, entry.first_sequence).key()));
             let hole = holes
                 .entry(tenant)
@@ -247,7 +247,6 @@ fn blocks(loader: &Loader<'_>, fold: &FoldPosition) -> Result<Blocks, OpenError>
                 let end = hole.files.entry(location.file).or_default();
                 *end = location.end().max(*end);
             }
-            blocks.push(block.tenant, block.stream, block.entry).map_err(CheckpointError::from)?;
         }
         Ok(())
     })?;

@@ -122,6 +122,11 @@ impl<T> Slab<T> {
         self.places.iter().flatten().map(|place| &place.item)
     }
 
+    /// The number of a tenant's.
+    pub(crate) fn count_of(&self, tenant: TenantId) -> usize {
+        self.by_id.get(&tenant).map_or(0, BTreeMap::len)
+    }
+
     /// Those of a tenant whose ids come behind this text, in the order of their ids.
     pub(crate) fn behind(&self, tenant: TenantId, id: Option<&str>) -> impl Iterator<Item = &Arc<T>> {
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);

@@ -28,12 +28,31 @@ use std::future::Future;
 use std::sync::LazyLock;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+
+use super::new_points::Place;
+use super::submission::{Accepted, ReadingsSubmission, Refusal, Submission};
+use crate::records::readings::ReadingsHead;
+use ironloom_types::ids::TenantId;
+use ironloom_types::readings::{Columns, NewPoint};
 
 /// The value of a future, on a runtime that all tests share.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     static RUNTIME: LazyLock<Runtime> =
         LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap());
     RUNTIME.block_on(future)
+}
+
+/// Readings of the tenant `main` for the committer, and its answer.
+fn readings_of(
+    head: ReadingsHead,
+    new_points: Vec<NewPoint>,
+    columns: Columns,
+    place: Option<Place>,
+) -> (Submission, oneshot::Receiver<Result<Accepted, Refusal>>) {
+    let (reply, answer) = oneshot::channel();
+    let tenant = TenantId::MAIN;
+    (Submission::Readings(ReadingsSubmission { tenant, head, new_points, columns, place, reply }), answer)
 }
 
 #[test]

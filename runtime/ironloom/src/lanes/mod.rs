@@ -320,6 +320,16 @@ impl Lanes {
         self.slab.read().iter().cloned().collect()
     }
 
+    /// The lanes of a tenant, in the order of their ids.
+    pub(crate) fn of_tenant(&self, tenant: TenantId) -> Vec<Arc<Lane>> {
+        self.slab.read().behind(tenant, None).cloned().collect()
+    }
+
+    /// The number of a tenant's lanes.
+    pub(crate) fn count_of(&self, tenant: TenantId) -> usize {
+        self.slab.read().count_of(tenant)
+    }
+
     /// Lanes that wait for room, at most so many.
     pub(crate) fn waiting_for_room(&self, most: usize) -> Vec<Arc<Lane>> {
         let slab = self.slab.read();

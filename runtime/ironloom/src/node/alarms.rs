@@ -25,7 +25,7 @@ impl Node {
             self.lane(id)?;
         }
         let (after, now) = (after(tenant, page)?, self.shared.clock.now());
-        let lanes = self.lanes.behind(tenant, None, usize::MAX);
+        let lanes = self.lanes.of_tenant(tenant);
         // Their places alone: alarms may be many, and a page shows few.
         let find = |last: Option<&HistoryPlace>, most| {
             let after = last.copied().or(after);

@@ -260,12 +260,8 @@ impl Node {
             (pushed.first() <= last).then_some((pushed.first(), last))
         });
         if let Some((first, last)) = gone {
-            lost.extend(
-                self.lanes
-                    .behind(tenant, None, usize::MAX)
-                    .iter()
-                    .filter_map(|lane| has_lost(lane, first, last)),
-            );
+            let own = self.lanes.of_tenant(tenant);
+            lost.extend(own.iter().filter_map(|lane| has_lost(lane, first, last)));
         }
         lost.into_iter().take(MAX_NAMED).collect()
     }

@@ -85,7 +85,7 @@ impl Node {
         let of = lane.generation;
         let held = {
             let mut given = self.admin.installing.lock().await;
-            let to = self.shared.last_generation(of.tenant()).max(given.of(of.tenant())).next();
+            let to = self.next_generation(&given, of.tenant());
             let held = self.hold_copy(lane, reason, to)?;
             given.note(to);
             let begun = CopyBegun { id: lane.id.clone(), of, generation: to, at: host_time() };

@@ -56,11 +56,10 @@ pub(super) fn tenant_of<'r>(requests: impl IntoIterator<Item = &'r InstallReques
 }
 
 impl Node {
-    /// The next generation of a tenant. The fold learns of one only with its record: the next one given must not wait for that.
-    pub(super) fn next_generation(&self, given: &mut LastGenerations, tenant: TenantId) -> Generation {
-        let next = self.shared.last_generation(tenant).max(given.of(tenant)).next();
-        given.note(next);
-        next
+    /// The next generation of a tenant, for whoever notes it among those that are `given`: the fold learns of one only with
+    /// its record, and the next one must not wait for that.
+    pub(super) fn next_generation(&self, given: &LastGenerations, tenant: TenantId) -> Generation {
+        self.shared.last_generation(tenant).max(given.of(tenant)).next()
     }
 
     /// Installs all, or none and says why; or says what an install would do.
@@ -142,7 +141,8 @@ impl Node {
         let mut trust = self.trust(tenant_of(requests.iter().map(|(request, _)| request)));
         let (mut records, mut apps) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
         for (at, (((request, known), mut new), kept)) in requests.iter().zip(new).zip(kept).enumerate() {
-            let generation = self.next_generation(&mut given, request.id.tenant());
+            let generation = self.next_generation(&given, request.id.tenant());
+            given.note(generation);
             let owner = trust.check(known, Named::of(request));
             let is_theirs = kept.as_ref().map_or(Ok(()), |kept| trust.check_same_publisher(&kept.ended));
             let owner = is_theirs

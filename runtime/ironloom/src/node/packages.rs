@@ -211,7 +211,7 @@ impl Node {
     pub(super) async fn remove_package(self: Arc<Self>, tenant: TenantId, digest: Digest) -> Answer<()> {
         let _installing = self.admin.installing.lock().await;
         self.known_or_404(tenant, digest)?;
-        let own = self.lanes.behind(tenant, None, usize::MAX);
+        let own = self.lanes.of_tenant(tenant);
         if let Some(user) = own.iter().find(|lane| lane.packages().contains(&digest)) {
             let detail = format!("installation {} uses this package; uninstall it first", user.id);
             return Err(Problem::conflict("in-use", detail));

@@ -85,7 +85,8 @@ impl Node {
             return Err(Problem::conflict("revision", detail).hint("Send the request again."));
         }
         let mut given = self.admin.installing.lock().await;
-        let generation = self.next_generation(&mut given, lane.id.tenant());
+        let generation = self.next_generation(&given, lane.id.tenant());
+        given.note(generation);
         let cursor =
             if from == StartFrom::Now { self.shared.journal.of(lane.id.tenant()).last() } else { cursor };
         let new = self.next_life(&lane, newest, generation, (from, cursor));

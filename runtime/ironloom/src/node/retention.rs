@@ -98,7 +98,7 @@ impl Node {
     fn waiting(&self, tenant: TenantId, before: Sequence) -> BTreeMap<u32, Waiting> {
         let first = |lane: &Arc<Lane>| lane.queue.lock().pending().filter(|first| *first < before);
         let waiting = |lane: &Arc<Lane>| Some((lane.number, Waiting::of(lane, first(lane)?)));
-        self.lanes.behind(tenant, None, usize::MAX).iter().filter_map(waiting).collect()
+        self.lanes.of_tenant(tenant).iter().filter_map(waiting).collect()
     }
 
     /// Moves a lane on that misses this, as it was counted. Where it has gone on or was changed since, that is counted

@@ -170,7 +170,8 @@ impl Node {
             return Err(problems::not_changed(&circle.into()));
         }
         self.check_reach(id, before.copy.meta.cursor, keep_cursor)?;
-        let begun = self.next_generation(&mut given, id.tenant());
+        let begun = self.next_generation(&given, id.tenant());
+        given.note(begun);
         let generation = before.trial.copy;
         let ended = turn.ended();
         let Before { copy, timers, alarms, routes, .. } = before;

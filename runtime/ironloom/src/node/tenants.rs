@@ -53,7 +53,7 @@ impl Node {
 
     /// The installations and the points of a tenant.
     fn counts(&self, tenant: TenantId) -> (u64, u64) {
-        let installations = self.lanes.behind(tenant, None, usize::MAX).len();
+        let installations = self.lanes.count_of(tenant);
         (installations as u64, self.shared.points.names().count_of(tenant) as u64)
     }
 
@@ -112,7 +112,7 @@ impl Node {
     pub(super) fn check_installations(&self, tenant: TenantId, more: usize) -> Answer<()> {
         let most = self.shared.tenants.read().get(tenant).and_then(|tenant| tenant.quotas.installations);
         let Some(most) = most else { return Ok(()) };
-        let there = self.lanes.behind(tenant, None, usize::MAX).len();
+        let there = self.lanes.count_of(tenant);
         if there + more <= most as usize {
             return Ok(());
         }

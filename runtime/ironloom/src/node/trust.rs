@@ -118,7 +118,7 @@ impl Node {
         };
         // Read once more: its signatures are to be those of that moment.
         let (known, catalogs) = (self.known(package)?, self.catalogs.all());
-        let words: Vec<Word<'_>> = catalogs.iter().filter_map(|catalog| catalog.word()).collect();
+        let words = words_of(&catalogs);
         let owner = moment.owner.as_ref();
         let against = catalogs_against(&words, &known, owner)
             .or_else(|| policy_against(&moment.config.policy, &words, &known, owner));
@@ -201,7 +201,7 @@ impl Trust<'_> {
     /// 422 where the host's policy is against a package: what runs goes on, and gets no more than it has.
     pub(super) fn check_allowed(&self, known: &KnownPackage) -> Answer<()> {
         let app = &known.manifest.id;
-        let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
+        let words = words_of(&self.catalogs);
         let by = self.node.owner_of_app(self.tenant, app).and_then(|owner| owner.catalog);
         allowed(&self.policy, &words, known, by).map_err(|error| not_allowed(known, &error))
     }
@@ -223,7 +223,7 @@ impl Trust<'_> {
     pub(super) fn goes_over(&self, app: &AppId, was: Option<PublicKey>) -> Option<String> {
         let (was, is) = was.zip(self.owner_of(app)).filter(|(was, is)| was != is)?;
         let by = self.node.owner_of_app(self.tenant, app).and_then(|owner| owner.catalog);
-        let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
+        let words = words_of(&self.catalogs);
         let is_successor = rules::successors(&words, app, was, by).contains(&is);
         (!is_successor).then(|| {
             format!(
@@ -266,7 +266,7 @@ impl Trust<'_> {
         if let Some(name) = self.node.catalogs.without_index() {
             return Err(no_index(&name));
         }
-        let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
+        let words = words_of(&self.catalogs);
         let owner = self.new.get(app).cloned().or_else(|| self.node.owner_of_app(self.tenant, app));
         let by = owner.as_ref().and_then(|owner| owner.catalog);
         self.policy
@@ -340,7 +340,7 @@ impl Trust<'_> {
         else {
             return Ok(());
         };
-        let words: Vec<Word<'_>> = self.catalogs.iter().filter_map(|catalog| catalog.word()).collect();
+        let words = words_of(&self.catalogs);
         let by = self.node.owner_of_app(self.tenant, app).and_then(|owner| owner.catalog);
         if rules::successors(&words, app, was, by).contains(&key) {
             return Ok(());
@@ -426,6 +426,11 @@ fn not_allowed(known: &KnownPackage, error: &NotAllowed) -> Problem {
     let (app, version) = (&known.manifest.id, &known.manifest.version);
     let detail = format!("this host doesn't let {app} {version} run: {error}");
     Problem::refused(kind, detail).at(Place::field("package")).hint(hint)
+}
+
+/// What the catalogs say.
+fn words_of(catalogs: &[Arc<Catalog>]) -> Vec<Word<'_>> {
+    catalogs.iter().filter_map(|catalog| catalog.word()).collect()
 }
 
 fn key_replaced(known: &KnownPackage, old: PublicKey, new: PublicKey) -> Problem {

@@ -36,7 +36,7 @@ pub(super) async fn watch(node: Weak<Node>) {
 impl Node {
     /// That of `main`. Looks at all points, so it works aside.
     pub(super) fn show_usage(&self, query: UsageQuery) -> Usage {
-        let own = self.lanes.behind(TenantId::MAIN, None, usize::MAX);
+        let own = self.lanes.of_tenant(TenantId::MAIN);
         let mut installations: Vec<_> = own.iter().map(|lane| self.usage_of(lane)).collect();
         let installations_total = installations.len() as u64;
         query.sort.sort(&mut installations);

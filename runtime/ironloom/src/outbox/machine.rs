@@ -349,7 +349,7 @@ impl Machine {
             at: now,
         });
         // What was told before may have lapsed, and nothing renews it any more.
-        self.watch(&asked.intent.point.clone());
+        self.watch(&asked.intent.point);
         Some(open)
     }
 

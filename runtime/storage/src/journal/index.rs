@@ -2,6 +2,7 @@
 //! many points it has. The list of its points with their counts stays in the block file.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use bytes::Buf;
 
@@ -185,6 +186,8 @@ pub struct NotDense {
 #[derive(Clone, Debug, Default)]
 pub struct BlockIndex {
     streams: BTreeMap<(TenantId, StreamId), Vec<Entry>>,
+    /// The number of blocks in each file.
+    files: BTreeMap<u32, u32>,
 }
 
 impl BlockIndex {
@@ -199,7 +202,28 @@ impl BlockIndex {
             }
         }
         entries.push(entry);
+        *self.files.entry(entry.location.file).or_default() += 1;
         Ok(())
+    }
+
+    /// Has a stream begin with this block, and returns those that it had.
+    pub fn begin_again(&mut self, tenant: TenantId, stream: StreamId, entry: Entry) -> Vec<Entry> {
+        let before = self.streams.insert((tenant, stream), vec![entry]).unwrap_or_default();
+        *self.files.entry(entry.location.file).or_default() += 1;
+        self.leave(&before);
+        before
+    }
+
+    /// Counts blocks no longer.
+    fn leave(&mut self, gone: &[Entry]) {
+        for entry in gone {
+            if let Some(count) = self.files.get_mut(&entry.location.file) {
+                *count -= 1;
+                if *count == 0 {
+                    self.files.remove(&entry.location.file);
+                }
+            }
+        }
     }
 
     /// Takes away a stream's blocks of which every reading comes before `from`, and returns them. The last one
@@ -207,12 +231,9 @@ impl BlockIndex {
     pub fn drop_before(&mut self, tenant: TenantId, stream: StreamId, from: Sequence) -> Vec<Entry> {
         let Some(entries) = self.streams.get_mut(&(tenant, stream)) else { return Vec::new() };
         let before = entries.partition_point(|entry| entry.last_sequence() < from);
-        entries.drain(..before.min(entries.len().saturating_sub(1))).collect()
-    }
-
-    /// Takes away all blocks of a stream, and returns them.
-    pub fn take(&mut self, tenant: TenantId, stream: StreamId) -> Vec<Entry> {
-        self.streams.remove(&(tenant, stream)).unwrap_or_default()
+        let gone: Vec<Entry> = entries.drain(..before.min(entries.len().saturating_sub(1))).collect();
+        self.leave(&gone);
+        gone
     }
 
     /// The blocks of a stream, in order.
@@ -243,29 +264,29 @@ impl BlockIndex {
         self.streams.iter().filter(|(_, entries)| !entries.is_empty()).map(|(stream, _)| *stream)
     }
 
+    /// Says if a file holds blocks.
+    pub fn has_file(&self, file: u32) -> bool {
+        self.files.contains_key(&file)
+    }
+
+    /// The first file that holds blocks.
+    pub fn first_file(&self) -> Option<u32> {
+        self.files.keys().next().copied()
+    }
+
     /// The next files behind this one that hold blocks, at most so many, and how far each is in use. A stream's blocks
     /// are written in its order, so that few of them are looked at.
     pub fn files_after(&self, file: u32, most: usize) -> Vec<(u32, u64)> {
-        let through = |entries: &[Entry], file| entries.partition_point(|entry| entry.location.file <= file);
-        let mut files: BTreeMap<u32, u64> = BTreeMap::new();
+        let behind = self.files.range((Bound::Excluded(file), Bound::Unbounded));
+        let mut files: Vec<(u32, u64)> = behind.take(most).map(|(file, _)| (*file, 0)).collect();
         for entries in self.streams.values() {
-            let mut rest = &entries[through(entries, file)..];
-            let mut own = 0;
-            while own < most
-                && let Some(first) = rest.first()
-                && (files.len() < most
-                    || files.last_key_value().is_some_and(|(last, _)| first.location.file <= *last))
-            {
-                let (of_file, others) = rest.split_at(through(rest, first.location.file));
-                let end = of_file.last().map_or(0, |last| last.location.end());
-                files.entry(first.location.file).and_modify(|known| *known = end.max(*known)).or_insert(end);
-                if files.len() > most {
-                    files.pop_last();
-                }
-                (own, rest) = (own + 1, others);
+            for (file, end) in &mut files {
+                let through = entries.partition_point(|entry| entry.location.file <= *file);
+                let last = entries[..through].last().filter(|last| last.location.file == *file);
+                *end = last.map_or(0, |last| last.location.end()).max(*end);
             }
         }
-        files.into_iter().collect()
+        files
     }
 
     /// How far each block file is in use: what lies behind is left over from a checkpoint that was
@@ -307,6 +328,7 @@ mod tests {
             files in prop::collection::vec((1..4_u32, 1..9_u32), 0..60),
             after in 0..9_u32,
             most in 1..5_usize,
+            dropped in 0..100_u64,
         ) {
             let mut files = files;
             files.sort_by_key(|(_, file)| *file);
@@ -320,6 +342,15 @@ mod tests {
                 used.insert(file, location.end());
             }
             prop_assert_eq!(index.used_files(), used.clone());
+            let expected: Vec<_> = used.into_iter().filter(|(file, _)| *file > after).take(most).collect();
+            prop_assert_eq!(index.files_after(after, most), expected);
+            // Also once some are gone, and one stream has begun again.
+            index.drop_before(TenantId(1), StreamId::MAIN, Sequence(dropped));
+            let location = Location { file: 9, offset: 0, length: 50 };
+            index.begin_again(TenantId(2), StreamId::MAIN, entry(1, location));
+            let used = index.used_files();
+            prop_assert_eq!(index.first_file(), used.keys().next().copied());
+            prop_assert!((0..10).all(|file| index.has_file(file) == used.contains_key(&file)));
             let expected: Vec<_> = used.into_iter().filter(|(file, _)| *file > after).take(most).collect();
             prop_assert_eq!(index.files_after(after, most), expected);
         }

@@ -21,7 +21,9 @@ pub use self::kind::KeyKind;
 use self::parts::{number, numbers, read_escaped, text, write_escaped};
 pub use self::range::KeyRange;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Digest, Generation, Ordinal, Revision, Sequence, StreamId, TenantId};
+use ironloom_types::ids::{
+    Digest, Generation, InstallationId, Ordinal, PointPath, Revision, Sequence, StreamId, TenantId,
+};
 
 /// Bytes before what names the item within its kind.
 const HEAD: usize = 1 + 4 + 4 + 8;
@@ -326,6 +328,21 @@ impl Key {
     /// The key of the log that the store belongs to.
     pub fn log() -> Self {
         Item::Log.key()
+    }
+
+    /// The key of an installation.
+    pub fn installation(id: &InstallationId) -> Self {
+        Item::Installation(id.tenant(), id.as_str()).key()
+    }
+
+    /// The key of an upgrade of an installation that waits for consent.
+    pub fn consent(id: &InstallationId) -> Self {
+        Item::Consent(id.tenant(), id.as_str()).key()
+    }
+
+    /// The key of a point that set-points go to.
+    pub fn driven(path: &PointPath) -> Self {
+        Item::Driven(path.tenant(), path.as_str()).key()
     }
 
     /// The bytes, in whose order keys stand.

@@ -8,11 +8,29 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
 use super::{InvalidName, RESERVED_SEGMENT, Sequence, TenantId, check_installation_id, check_point_path};
+
+/// Writes a text that is a tenant's, in JSON without whose it is.
+pub fn write_owned<S: Serializer>(tenant: TenantId, text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    if serializer.is_human_readable() {
+        text.serialize(serializer)
+    } else {
+        (tenant, text).serialize(serializer)
+    }
+}
+
+/// Reads what [`write_owned`] wrote; what was in JSON is nobody's.
+pub fn read_owned<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(TenantId, String), D::Error> {
+    if deserializer.is_human_readable() {
+        Ok((TenantId::NOBODY, String::deserialize(deserializer)?))
+    } else {
+        Deserialize::deserialize(deserializer)
+    }
+}
 
 macro_rules! owned_name {
     (#[doc = $doc:literal] $name:ident, $kind:literal, $check:ident) => {
@@ -68,22 +86,14 @@ macro_rules! owned_name {
         impl utoipa::ToSchema for $name {}
 
         impl Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                if serializer.is_human_readable() {
-                    self.text.serialize(serializer)
-                } else {
-                    (self.tenant, &self.text).serialize(serializer)
-                }
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                write_owned(self.tenant, &self.text, serializer)
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let (tenant, text) = if deserializer.is_human_readable() {
-                    (TenantId::NOBODY, String::deserialize(deserializer)?)
-                } else {
-                    Deserialize::deserialize(deserializer)?
-                };
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let (tenant, text) = read_owned(deserializer)?;
                 Self::new(tenant, &text).map_err(serde::de::Error::custom)
             }
         }
@@ -158,14 +168,14 @@ impl fmt::Display for Generation {
 }
 
 impl Serialize for Generation {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let number = if serializer.is_human_readable() { self.number() } else { self.0 };
         number.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Generation {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let is_readable = deserializer.is_human_readable();
         let number = u64::deserialize(deserializer)?;
         Ok(if is_readable { Self::of(TenantId::NOBODY, number) } else { Self(number) })

@@ -132,7 +132,7 @@ fn put(global: &Global, client: &Client, name: &str, table: &ConnectorTable) -> 
 
 fn post(global: &Global, name: &str, deed: &str, done: &str) -> Outcome {
     let answer = global.client()?.post(&path(name, &format!("/{deed}")), &[], JSON_TYPE, b"{}")?;
-    if global.json { output::json(&answer) } else { output::done(global, &format!("{name} {done}")) }
+    output::done_with(global, &answer, &format!("{name} {done}"))
 }
 
 fn shown(global: &Global, answer: &Answer) -> Outcome {

@@ -4,19 +4,19 @@ use super::Applier;
 use crate::fold::stored::encode;
 use crate::records::consent::ConsentRecord;
 use crate::records::installation::Installation;
-use ironloom_storage::store::Item;
+use ironloom_storage::store::Key;
 use ironloom_types::ids::InstallationId;
 
 impl Applier {
     pub(super) fn ask_consent(&self, asked: ConsentRecord) {
-        let key = Item::Consent(asked.id.tenant(), asked.id.as_str()).key();
+        let key = Key::consent(&asked.id);
         self.shared.overlay.apply([(key, Some(encode(&asked)))]);
         self.shared.consents.write().insert(asked.id.clone(), asked);
     }
 
     pub(super) fn end_consent(&self, id: &InstallationId) {
         if self.shared.consents.write().remove(id).is_some() {
-            self.shared.overlay.apply([(Item::Consent(id.tenant(), id.as_str()).key(), None)]);
+            self.shared.overlay.apply([(Key::consent(id), None)]);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::fold::stored::{Removed, StoredLane, encode};
 use crate::records::alarm::ClearedBy;
 use crate::records::copy::{Committed, Copied, CopyBegun, RolledBack};
 use crate::records::installation::Installation;
-use ironloom_storage::store::Item;
+use ironloom_storage::store::Key;
 use ironloom_types::ids::{Generation, InstallationId};
 
 impl Applier {
@@ -33,7 +33,7 @@ impl Applier {
     pub(super) fn end_trial(&self, Committed { id, generation, .. }: &Committed) {
         let Some(lane) = self.shared.lanes.of_generation(*generation) else { return };
         let installation = Installation { trial: None, ..Installation::clone(&lane.installation()) };
-        let key = Item::Installation(id.tenant(), id.as_str()).key();
+        let key = Key::installation(id);
         self.shared.overlay.apply([(key, Some(encode(&installation)))]);
         let meta = lane.book().meta().clone();
         lane.stand(installation, meta);

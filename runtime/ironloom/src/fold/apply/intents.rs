@@ -85,10 +85,7 @@ impl Applier {
                 self.found.intents.remove(&place);
             }
             let Some(driven) = driven else { continue };
-            changes.push((
-                Item::Driven(driven.point.tenant(), driven.point.as_str()).key(),
-                Some(encode(&*driven)),
-            ));
+            changes.push((Key::driven(&driven.point), Some(encode(&*driven))));
             if self.replaying {
                 self.found.driven.insert(driven.point.clone(), *driven);
             }
@@ -126,9 +123,7 @@ impl Applier {
             self.shared.outbox.change(|outbox| outbox.set_back(to))
         };
         changes.extend(intents.iter().map(|asked| (key(asked.place), Some(encode(asked)))));
-        changes.extend(driven.iter().map(|driven| {
-            (Item::Driven(driven.point.tenant(), driven.point.as_str()).key(), Some(encode(driven)))
-        }));
+        changes.extend(driven.iter().map(|driven| (Key::driven(&driven.point), Some(encode(driven)))));
     }
 
     /// Takes over what the store has of the outbox.
@@ -145,9 +140,7 @@ impl Applier {
         }
         let now = self.shared.clock.now();
         let forgotten = self.shared.outbox.change(|outbox| outbox.load(found, now));
-        self.shared
-            .overlay
-            .apply(forgotten.iter().map(|path| (Item::Driven(path.tenant(), path.as_str()).key(), None)));
+        self.shared.overlay.apply(forgotten.iter().map(|path| (Key::driven(path), None)));
     }
 
     /// Tells the outbox what an installation may do.

@@ -41,7 +41,7 @@ impl Applier {
         self.shared.generations.lock().note(installation.begun);
         self.set_owner(owner);
         let mut changes = vec![
-            (Item::Installation(id.tenant(), id.as_str()).key(), Some(encode(&installation))),
+            (Key::installation(&id), Some(encode(&installation))),
             (revision_key(&id, revision.number), Some(encode(&revision))),
             self.lane_value(&id, generation, &meta),
         ];
@@ -157,7 +157,7 @@ impl Applier {
         let ends = |alarm: &AlarmRecord| alarm.number < next_alarm;
         let package = (!removed.purge).then_some(ended.installation.package);
         self.shared.removed.lock().insert(generation, Gone { installation: id.clone(), removed, package });
-        let mut changes = vec![(Item::Installation(id.tenant(), id.as_str()).key(), None)];
+        let mut changes = vec![(Key::installation(&id), None)];
         changes.push(match removed.purge {
             true => purged_value(generation, &id, removed),
             false => {

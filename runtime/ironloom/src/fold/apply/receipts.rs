@@ -18,28 +18,27 @@ impl Applier {
         time: Timestamp,
         changes: &mut Vec<(Key, Option<Bytes>)>,
     ) {
-        let key = |item: Item<'_>| item.key();
         match receipt {
             Receipt::Connector { name, note } => {
                 let note = Bytes::from(note);
-                changes.push((key(Item::Receipt(&name)), Some(note.clone())));
+                changes.push((Item::Receipt(&name).key(), Some(note.clone())));
                 self.shared.receipts.write().insert(name, note);
             }
             Receipt::Stream { key: name, progress: None } => {
-                changes.push((key(Item::Stream(&name)), None));
+                changes.push((Item::Stream(&name).key(), None));
                 self.shared.streams.write().forget(&name);
             }
             Receipt::Stream { key: name, progress: Some(progress) } => {
                 let stream = StoredStream { progress, at: time };
-                changes.push((key(Item::Stream(&name)), Some(encode(&stream))));
+                changes.push((Item::Stream(&name).key(), Some(encode(&stream))));
                 let forgotten = self.shared.streams.write().take(name, stream);
-                changes.extend(forgotten.iter().map(|name| (key(Item::Stream(name)), None)));
+                changes.extend(forgotten.iter().map(|name| (Item::Stream(name).key(), None)));
             }
             Receipt::Outbox(settled) => self.settle(settled, changes),
             Receipt::Published { name, through } => {
                 let name = place_of_published(&name);
                 let note = encode(&through);
-                changes.push((key(Item::Receipt(&name)), Some(note.clone())));
+                changes.push((Item::Receipt(&name).key(), Some(note.clone())));
                 self.shared.receipts.write().insert(name, note);
             }
             Receipt::Outputs { generation, points } => {

@@ -97,7 +97,7 @@ impl Applier {
             return;
         };
         let mut changes = vec![
-            (Item::Installation(lane.id.tenant(), lane.id.as_str()).key(), Some(encode(&installation))),
+            (Key::installation(&lane.id), Some(encode(&installation))),
             (revision_key(&lane.id, revision.number), Some(encode(&revision))),
             self.lane_value(&lane.id, lane.generation, &meta),
         ];

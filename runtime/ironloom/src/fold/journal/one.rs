@@ -92,15 +92,15 @@ impl<'j> OneJournal<'j> {
         }
         let mut inner = self.all.inner.write();
         let gone = inner.blocks.drop_before(self.tenant, StreamId::MAIN, from);
-        // Others may have blocks in the same files.
-        let used = inner.blocks.used_files();
+        let kept = inner.blocks.first_file();
         let mut emptied: Vec<u32> = gone.iter().map(|entry| entry.location.file).collect();
         emptied.dedup();
-        emptied.retain(|file| !used.contains_key(file));
+        // Others may have blocks in the same files.
+        emptied.retain(|file| !inner.blocks.has_file(*file));
         inner.emptied.extend(emptied.into_iter().map(|file| (position, file)));
         drop(inner);
-        if let Some((kept, _)) = used.first_key_value() {
-            self.all.damage.forget_before(*kept);
+        if let Some(kept) = kept {
+            self.all.damage.forget_before(kept);
         }
         self.all.cache.lock().retain(|chunk| chunk.tenant != self.tenant || chunk.next_sequence() > from);
         gone.into_iter().map(|entry| entry.first_sequence).collect()

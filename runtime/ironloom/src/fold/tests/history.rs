@@ -10,11 +10,12 @@ use tokio::sync::oneshot;
 
 use super::cut::Cut;
 use super::model::{Lane, Reading};
+use super::readings_of;
 use super::world::World;
 use crate::fold::catch_up::Missed;
 use crate::fold::routes::PreparedRoutes;
 use crate::fold::stretches::Extent;
-use crate::fold::submission::{CommitSubmission, ReadingsSubmission, Refusal, Submission};
+use crate::fold::submission::{CommitSubmission, Refusal, Submission};
 use crate::fold::{Retention, Shared};
 use crate::records::admin::{
     AdminRecord, Adopted, CarriedReading, Ended, Expired, FROM_HERE, LaneDue, NewInstallation, PackageRecord,
@@ -488,15 +489,8 @@ impl World {
             idempotency: key.map(|(key, request)| Idempotency { key: [key; 16], request: [request; 16] }),
         };
         let expected = self.model.push(readings, key, receipt);
-        let (reply, answer) = oneshot::channel();
-        self.submit(Submission::Readings(ReadingsSubmission {
-            tenant: TenantId::MAIN,
-            head,
-            new_points,
-            columns,
-            place: None,
-            reply,
-        }));
+        let (item, answer) = readings_of(head, new_points, columns, None);
+        self.submit(item);
         self.expect_push(answer, expected);
     }
 
@@ -1053,16 +1047,8 @@ impl World {
         }
         if !readings.is_empty() {
             let expected = self.model.push(readings, None, None);
-            let (reply, answer) = oneshot::channel();
-            let (head, place) = (ReadingsHead { receipt: None, idempotency: None }, None);
-            self.submit(Submission::Readings(ReadingsSubmission {
-                tenant: TenantId::MAIN,
-                head,
-                new_points,
-                columns,
-                place,
-                reply,
-            }));
+            let (item, answer) = readings_of(ReadingsHead::default(), new_points, columns, None);
+            self.submit(item);
             self.expect_push(answer, expected);
         }
         self.pump();

@@ -1,12 +1,10 @@
 //! Points that are made before the record that needs them.
 
-use tokio::sync::oneshot;
-
 use super::history::{Row, prepare};
+use super::readings_of;
 use super::world::World;
-use crate::fold::submission::{ReadingsSubmission, Submission};
 use crate::records::readings::{ReadingsHead, Receipt};
-use ironloom_types::ids::{Generation, TenantId};
+use ironloom_types::ids::Generation;
 use ironloom_types::readings::{Columns, Value};
 
 impl World {
@@ -34,10 +32,8 @@ impl World {
         self.model.make_points(new_points.iter().map(|point| point.path.to_string()));
         let answer = self.model.push(Vec::new(), None, receipt.clone());
         let head = ReadingsHead { receipt, idempotency: None };
-        let (reply, made) = oneshot::channel();
-        let (columns, place) = (Columns::default(), None);
-        let item = ReadingsSubmission { tenant: TenantId::MAIN, head, new_points, columns, place, reply };
-        self.submit(Submission::Readings(item));
+        let (item, made) = readings_of(head, new_points, Columns::default(), None);
+        self.submit(item);
         self.expect_push(made, answer);
     }
 }

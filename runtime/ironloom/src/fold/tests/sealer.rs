@@ -19,13 +19,14 @@ use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
 
 use super::history::{Row, Step, adopting, head, installed, uninstalled};
+use super::readings_of;
 use super::world::World;
 use crate::fold::apply::Applier;
 use crate::fold::points::Points;
 use crate::fold::requests::Recent;
 use crate::fold::sealer::{Living, Numberer, Numbers, Sealed, Stamped};
 use crate::fold::submission::{
-    Accepted, AdminSubmission, CommitSubmission, LookSubmission, ReadingsSubmission, Refusal, Submission,
+    Accepted, AdminSubmission, CommitSubmission, LookSubmission, Refusal, Submission,
 };
 use crate::records::admin::AdminRecord;
 use crate::records::lane::LaneMeta;
@@ -151,19 +152,8 @@ impl Crowded {
 
     fn push(&mut self, path: &str) -> Option<Refusal> {
         let (new_points, columns) = new_point(path);
-        let (reply, answer) = oneshot::channel();
-        let head = ReadingsHead::default();
-        self.seal(
-            Submission::Readings(ReadingsSubmission {
-                tenant: TenantId::MAIN,
-                head,
-                new_points,
-                columns,
-                place: None,
-                reply,
-            }),
-            answer,
-        )
+        let (item, answer) = readings_of(ReadingsHead::default(), new_points, columns, None);
+        self.seal(item, answer)
     }
 
     fn commit(&mut self, generation: u64, installation: &str, ordinal: u64, path: &str) -> Option<Refusal> {
@@ -237,11 +227,8 @@ fn numbers_of_points_are_not_given_twice() {
     assert_eq!(site.commit(1, "lane-0", 1, "apps/lane-0/out/1"), None);
     assert_eq!(site.admin(uninstalled("lane-0", 1, Timestamp(1), true)), None);
     let (new_points, columns) = new_point("farm/1");
-    let (reply, _answer) = oneshot::channel();
-    let head = ReadingsHead::default();
-    let submission =
-        ReadingsSubmission { tenant: TenantId::MAIN, head, new_points, columns, place: None, reply };
-    let sealed = site.0.seal(Submission::Readings(submission), Position(3), &mut Vec::new());
+    let (item, _answer) = readings_of(ReadingsHead::default(), new_points, columns, None);
+    let sealed = site.0.seal(item, Position(3), &mut Vec::new());
     let Seal::Record { sealed, .. } = sealed else { panic!("it is taken") };
     let Sealed::Readings { new_points, .. } = sealed.sealed else { panic!("they are readings") };
     assert_eq!(new_points[0].number, PointNumber(11));
@@ -266,17 +253,9 @@ fn what_became_of_a_request_is_said_behind_its_record() {
     };
     assert_eq!(look(&mut site, 1, 1), Ok(None));
     let (new_points, columns) = new_point("farm/1");
-    let (reply, _answer) = oneshot::channel();
     let idempotency = Some(Idempotency { key: [1; 16], request: [1; 16] });
     let head = ReadingsHead { receipt: None, idempotency };
-    let push = Submission::Readings(ReadingsSubmission {
-        tenant: TenantId::MAIN,
-        head,
-        new_points,
-        columns,
-        place: None,
-        reply,
-    });
+    let (push, _answer) = readings_of(head, new_points, columns, None);
     assert!(matches!(site.0.seal(push, Position(1), &mut Vec::new()), Seal::Record { .. }));
     let taken = Accepted { accepted: 1, through: Sequence(1), duplicate: true };
     assert_eq!(look(&mut site, 1, 1), Ok(Some(taken)));

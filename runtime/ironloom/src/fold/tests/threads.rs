@@ -16,13 +16,14 @@ use tokio::sync::oneshot;
 use super::cut::{Cut, Cuttable};
 use super::history::{Row, adopting, head, installed, uninstalled};
 use super::machine::{config, open_folder, open_folder_with};
+use super::readings_of;
 use super::world::World;
 use crate::fold::checkpoint::CheckpointError;
 use crate::fold::durable::Durable;
 use crate::fold::open::Opened;
 use crate::fold::run::{Parts, Threads, Thresholds, start};
 use crate::fold::sealer::Numberer;
-use crate::fold::submission::{self, Accepted, CommitSubmission, ReadingsSubmission, Refusal, Submission};
+use crate::fold::submission::{self, Accepted, CommitSubmission, Refusal, Submission};
 use crate::fold::{FoldPosition, Shared};
 use crate::records::admin::AdminRecord;
 use crate::records::commit::{self, StateChanges};
@@ -119,10 +120,7 @@ impl Running {
             );
             new_points.push(NewPoint { path: PointPath::new(TenantId::MAIN, path).unwrap(), unit: None });
         }
-        let (reply, durable) = oneshot::channel();
-        let submission =
-            ReadingsSubmission { tenant: TenantId::MAIN, head, new_points, columns, place: None, reply };
-        let submission = Submission::Readings(submission);
+        let (submission, durable) = readings_of(head, new_points, columns, None);
         let bound = submission.max_len();
         self.committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
         durable

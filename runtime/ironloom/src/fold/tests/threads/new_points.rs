@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_util::FutureExt as _;
 
-use super::super::wait;
+use super::super::{readings_of, wait};
 use super::*;
 use crate::fold::new_points::{AT_ONCE, Maker, POINT, Ready, Weighed, make};
 use crate::records::readings::{self, Receipt};
@@ -114,16 +114,7 @@ fn new_points_wait_until_those_before_them_are_made() {
     assert!(wait(async { (&mut second).now_or_never() }).is_none(), "all places are taken");
     // Whoever has no new point waits for nobody.
     running.push(&["a/00000".to_owned()]);
-    let (reply, durable) = oneshot::channel();
-    let head = ReadingsHead::default();
-    let item = Submission::Readings(ReadingsSubmission {
-        tenant: TenantId::MAIN,
-        head,
-        new_points,
-        columns,
-        place,
-        reply,
-    });
+    let (item, durable) = readings_of(ReadingsHead::default(), new_points, columns, place);
     let bound = item.max_len();
     running.committer.submit(item, bound).map_err(|refused| refused.error).unwrap();
     // Nobody waits for the answer: the fold gives the place back all the same.
