@@ -36,6 +36,21 @@ pub fn key(folder: &Path, file: &str) -> Result<String> {
     Ok(done(folder, &["key", "new", file])?.trim_end().to_owned())
 }
 
+/// A package, signed with these keys as well.
+pub fn sign(folder: &Path, package: &[u8], keys: &[&str]) -> Result<Vec<u8>> {
+    let file = "signed.app.tar";
+    fs::write(folder.join(file), package)?;
+    for key in keys {
+        done(folder, &["sign", file, "--key", key])?;
+    }
+    Ok(fs::read(folder.join(file))?)
+}
+
+/// A version of the app, signed with these keys.
+pub fn signed(folder: &Path, version: &str, keys: &[&str]) -> Result<Vec<u8>> {
+    sign(folder, &one_state(version)?, keys)
+}
+
 /// The package of `one-state` in a version.
 pub fn one_state(version: &str) -> Result<Vec<u8>> {
     let mut package = guests::package("one-state")?;

@@ -1,13 +1,12 @@
 //! The deeds of an app's life in the audit log, word for word: by people, and by the host itself.
 
-use std::fs;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{change, number, request, wait_for_installation};
 use ironloom_tests::auditing::{Plant, check_chain, field, said, words};
 use ironloom_tests::package::Package;
-use ironloom_tests::publishing::{APP, Maker, done, key};
+use ironloom_tests::publishing::{APP, Maker, key, sign};
 use ironloom_tests::server::binary;
 use ironloom_tests::{Client, guests, wait_until};
 use serde_json::{Value, json};
@@ -22,13 +21,6 @@ fn post(client: &Client, path: &str) -> Result<Value> {
 fn fetch(client: &Client, version: &str) -> Result<String> {
     let fetched = client.post(&format!("/v1/apps/{APP}/fetch"), &json!({"version": version}))?.json()?;
     Ok(fetched["digest"].as_str().context("no digest")?.to_owned())
-}
-
-/// A package, signed by this key of the maker's.
-fn signed(maker: &Maker, package: &Package, by: &str) -> Result<Vec<u8>> {
-    fs::write(maker.folder.join("signed.app.tar"), package.tar())?;
-    done(&maker.folder, &["sign", "signed.app.tar", "--key", by])?;
-    Ok(fs::read(maker.folder.join("signed.app.tar"))?)
 }
 
 /// A version that asks for more than those before it.
@@ -65,7 +57,7 @@ fn comes_from_a_catalog(plant: &Plant, maker: &Maker, mia: &Client) -> Result<()
 
 /// An upgrade that waits: refused, accepted, rolled back, and made again and committed.
 fn asks_for_more(plant: &Plant, maker: &Maker, mia: &Client) -> Result<()> {
-    let more = mia.add_package(&signed(maker, &with_alarms()?, "publisher.key")?)?;
+    let more = mia.add_package(&sign(&maker.folder, &with_alarms()?.tar(), &["publisher.key"])?)?;
     let upgrade = json!({"package": more});
     let waits = || -> Result<Value> {
         let answer = mia.patch("/v1/installations/rooms", &upgrade)?;
@@ -104,7 +96,7 @@ fn changes_its_publisher(maker: &Maker, mia: &Client) -> Result<()> {
     let second = key(&maker.folder, "second.key")?;
     let package = |version: &str, by: &str| -> Result<String> {
         let package = guests::package_as("org.example.two", version, "one-state", |manifest| manifest)?;
-        mia.add_package(&signed(maker, &package, by)?)
+        mia.add_package(&sign(&maker.folder, &package.tar(), &[by])?)
     };
     let (old, new) = (package("0.1.0", "first.key")?, package("0.2.0", "second.key")?);
     let body = |id: &str, package: &str, more: Value| request(id, package, json!({"value": "c/{n}"}), more);

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::publishing::{
-    APP, Maker, done, fetch, install, key, one_state, refresh, refused, run, site,
+    APP, Maker, done, fetch, install, key, one_state, refresh, refused, run, signed, site,
 };
 use ironloom_tests::server::{Server, Setup};
 use ironloom_tests::wait::wait_until;
@@ -280,11 +280,7 @@ fn a_catalog_says_whose_an_id_is_and_keys_are_followed_by_others() -> Result<()>
     let maker = Maker::new(&setup.folder().join("maker"))?;
     let folder = &maker.folder;
     let other = key(folder, "other.key")?;
-    let by_other = |version: &str| -> Result<Vec<u8>> {
-        fs::write(folder.join("other.app.tar"), one_state(version)?)?;
-        done(folder, &["sign", "other.app.tar", "--key", "other.key"])?;
-        Ok(fs::read(folder.join("other.app.tar"))?)
-    };
+    let by_other = |version: &str| signed(folder, version, &["other.key"]);
     let server = setup.start()?;
     maker.add_to(&server)?;
     // Neither somebody else's nor an unsigned one, though the host allows these.

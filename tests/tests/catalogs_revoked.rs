@@ -1,21 +1,11 @@
 //! Keys that a catalog has revoked or the host denies: a further signature doesn't hide it, and whoever has it hands nothing over.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use ironloom_tests::publishing::{APP, Maker, done, fetch, install, key, one_state, refresh, refused, site};
+use ironloom_tests::publishing::{APP, Maker, done, fetch, install, key, refresh, refused, signed, site};
 use ironloom_tests::server::Setup;
 use serde_json::{Value, json};
-
-/// The bytes of `one-state` in a version, signed by these keys of a folder.
-fn signed(folder: &Path, version: &str, keys: &[&str]) -> Result<Vec<u8>> {
-    fs::write(folder.join("other.app.tar"), one_state(version)?)?;
-    for key in keys {
-        done(folder, &["sign", "other.app.tar", "--key", key])?;
-    }
-    Ok(fs::read(folder.join("other.app.tar"))?)
-}
 
 #[test]
 fn a_further_signature_doesnt_hide_the_publishers_revoked_key() -> Result<()> {

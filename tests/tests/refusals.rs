@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
@@ -11,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use ironloom_tests::apps::request;
 use ironloom_tests::http::{Answer, Client};
 use ironloom_tests::package::{Members, members, tar, with_envelope};
-use ironloom_tests::publishing::{Maker, done, fetch, install, key, one_state, refresh, site};
+use ironloom_tests::publishing::{Maker, fetch, install, key, refresh, signed, site};
 use ironloom_tests::server::{Server, Setup};
 use ironloom_tests::{guests, wait_until};
 use serde_json::{Value, json};
@@ -93,13 +92,6 @@ impl<'s> Attempts<'s> {
     }
 }
 
-/// Signs a version.
-fn signed(folder: &Path, version: &str, by: &str) -> Result<Vec<u8>> {
-    fs::write(folder.join("signed.app.tar"), one_state(version)?)?;
-    done(folder, &["sign", "signed.app.tar", "--key", by])?;
-    Ok(fs::read(folder.join("signed.app.tar"))?)
-}
-
 /// The members of a package, one of them with a text in place of another.
 fn with_text(bytes: &[u8], member: &str, old: &str, new: &str) -> Result<Vec<u8>> {
     let mut all: Members = members(bytes)?;
@@ -118,7 +110,7 @@ fn packages_that_were_tampered_with() -> Result<()> {
     key(&folder, "b.key")?;
     let server = setup.start()?;
     let attempts = Attempts::new(&server);
-    let (mine, other) = (signed(&folder, "0.1.0", "a.key")?, signed(&folder, "0.2.0", "a.key")?);
+    let (mine, other) = (signed(&folder, "0.1.0", &["a.key"])?, signed(&folder, "0.2.0", &["a.key"])?);
     let envelope = |bytes: &[u8]| -> Result<Vec<u8>> {
         let found = members(bytes)?.into_iter().find(|(_, bytes)| bytes.starts_with(b"{\"payloadType\""));
         Ok(found.context("no envelope")?.1)
@@ -189,8 +181,8 @@ fn installs_and_upgrades_that_arent_to_be() -> Result<()> {
     key(&folder, "b.key")?;
     let server = setup.start()?;
     let client = server.client();
-    let mine = client.add_package(&signed(&folder, "0.1.0", "a.key")?)?;
-    let theirs = client.add_package(&signed(&folder, "0.1.1", "b.key")?)?;
+    let mine = client.add_package(&signed(&folder, "0.1.0", &["a.key"])?)?;
+    let theirs = client.add_package(&signed(&folder, "0.1.1", &["b.key"])?)?;
     install(&server, "rooms", &mine)?.json()?;
     let attempts = Attempts::new(&server);
     let body = |id: &str, package: &str| request(id, package, json!({"value": "room/{name}"}), json!({}));

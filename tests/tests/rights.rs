@@ -1,13 +1,10 @@
 //! Rights: what the host's policy takes away, another publisher's app under an id that is known, and rights that were
 //! never used.
 
-use std::fs;
-use std::path::Path;
-
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, request, wait_for_installation};
 use ironloom_tests::listener::Listener;
-use ironloom_tests::publishing::{done, key, one_state};
+use ironloom_tests::publishing::{key, sign, signed};
 use ironloom_tests::server::Setup;
 use ironloom_tests::{Client, guests};
 use serde_json::{Value, json};
@@ -122,12 +119,6 @@ fn a_change_that_gives_more_is_held_against_the_policy_and_one_that_gives_less_i
     Ok(())
 }
 
-fn signed(folder: &Path, version: &str, by: &str) -> Result<Vec<u8>> {
-    fs::write(folder.join("signed.app.tar"), one_state(version)?)?;
-    done(folder, &["sign", "signed.app.tar", "--key", by])?;
-    Ok(fs::read(folder.join("signed.app.tar"))?)
-}
-
 #[test]
 fn another_publisher_needs_a_new_consent_and_begins_anew() -> Result<()> {
     let setup = Setup::new()?;
@@ -136,8 +127,8 @@ fn another_publisher_needs_a_new_consent_and_begins_anew() -> Result<()> {
     let server = setup.start()?;
     let client = server.client();
     let (of_a, of_b) = (
-        client.add_package(&signed(&folder, "0.1.0", "a.key")?)?,
-        client.add_package(&signed(&folder, "0.2.0", "b.key")?)?,
+        client.add_package(&signed(&folder, "0.1.0", &["a.key"])?)?,
+        client.add_package(&signed(&folder, "0.2.0", &["b.key"])?)?,
     );
     let body = |id: &str, package: &str, more: Value| request(id, package, json!({"value": "a/{n}"}), more);
     client.post("/v1/installations", &body("sums", &of_a, json!({})))?.json()?;
@@ -193,8 +184,8 @@ fn another_publisher_needs_a_new_consent_and_begins_anew() -> Result<()> {
 fn kept_of_another(setup: &Setup, client: &Client) -> Result<([String; 2], Value)> {
     let folder = setup.folder();
     let (_, b) = (key(folder, "a.key")?, key(folder, "b.key")?);
-    let of_a = client.add_package(&signed(folder, "0.1.0", "a.key")?)?;
-    let of_b = client.add_package(&signed(folder, "0.2.0", "b.key")?)?;
+    let of_a = client.add_package(&signed(folder, "0.1.0", &["a.key"])?)?;
+    let of_b = client.add_package(&signed(folder, "0.2.0", &["b.key"])?)?;
     let of = |id: &str, package: &str, more: Value| request(id, package, json!({"value": "a/{n}"}), more);
     client.post("/v1/installations", &of("sums", &of_a, json!({})))?.json()?;
     client.push_one("a/1", 1)?;
@@ -227,9 +218,8 @@ fn neither_a_deleted_package_nor_a_further_signature_gives_a_state_away() -> Res
     let ([of_a, of_b], takes_over) = kept_of_another(&setup, client)?;
     client.post("/v1/installations", &takes_over)?.json()?;
     // Anybody can sign a package as well.
-    fs::write(setup.folder().join("signed.app.tar"), client.get(&format!("/v1/packages/{of_a}/file"))?.body)?;
-    done(setup.folder(), &["sign", "signed.app.tar", "--key", "b.key"])?;
-    client.add_package(&fs::read(setup.folder().join("signed.app.tar"))?)?;
+    let file = client.get(&format!("/v1/packages/{of_a}/file"))?.body;
+    client.add_package(&sign(setup.folder(), &file, &["b.key"])?)?;
     let upgrade = client.patch("/v1/installations/sums", &json!({"package": of_b}))?;
     assert_eq!(upgrade.problem(409)?["kind"], "publisher-changed");
 

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use ironloom_tests::publishing::{PASSPHRASE, done, install, key, one_state, run};
+use ironloom_tests::publishing::{PASSPHRASE, done, install, key, one_state, run, signed};
 use ironloom_tests::server::{Setup, binary};
 use serde_json::{Value, json};
 
@@ -17,16 +17,6 @@ fn refused(folder: &Path, arguments: &[&str]) -> Result<String> {
     let output = run(folder, arguments)?;
     ensure!(matches!(output.status.code(), Some(1 | 2)) && output.stdout.is_empty(), "{output:?}");
     Ok(String::from_utf8(output.stderr)?)
-}
-
-/// The bytes of `one-state` in a version, signed by these keys.
-fn signed(folder: &Path, version: &str, keys: &[&str]) -> Result<Vec<u8>> {
-    let file = "signed.app.tar";
-    fs::write(folder.join(file), one_state(version)?)?;
-    for key in keys {
-        done(folder, &["sign", file, "--key", key])?;
-    }
-    Ok(fs::read(folder.join(file))?)
 }
 
 /// A file that its owner alone may read.
